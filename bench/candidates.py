@@ -1,0 +1,208 @@
+"""The gateways that are compared: how each is installed, started, and asked.
+
+Peers run as they ship. Each is installed once in a folder of its own below ``~/.cache/hasten-bench``; delete the
+folder to get the newest version.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from importlib.metadata import version as installed_version
+from pathlib import Path
+
+from processes import Child, Failed, free_port
+
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "hasten-bench"
+MODEL = "bench"
+PROMPT = "Explain in one sentence what a gateway does."
+
+#: Sent to every candidate: no cache of Hasten's may answer, the way through the gateway is what is measured.
+HEADERS = {
+    "content-type": "application/json",
+    "authorization": "Bearer dummy",
+    "x-hasten-cache": "bypass",
+}
+
+
+def body(stream: bool) -> str:
+    """Return the request that is sent again and again."""
+    messages = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": PROMPT}]
+    return json.dumps({"model": MODEL, "messages": messages, "max_tokens": 64, "stream": stream})
+
+
+class Running:
+    """A candidate that is up: where it answers and what to send it. ``child`` is ``None`` for going direct."""
+
+    def __init__(self, name: str, port: int, child: Child | None, headers: dict[str, str]) -> None:
+        self.name = name
+        self.port = port
+        self.child = child
+        self.headers = HEADERS | headers
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}/v1/chat/completions"
+
+    def request(self, stream: bool) -> urllib.request.Request:
+        """Return one request as the load generators send them."""
+        return urllib.request.Request(self.url, body(stream).encode(), self.headers)
+
+
+class Candidate:
+    """A gateway. ``install`` returns its version, ``command`` the words that start it before ``upstream``."""
+
+    name = ""
+    limit = 60.0  # seconds to get ready
+
+    def install(self) -> str:
+        """Install what is missing and return the version. Raises :class:`Failed`."""
+        raise NotImplementedError
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        """Return the command that serves on ``port`` before the upstream on port ``upstream``."""
+        raise NotImplementedError
+
+    def environ(self) -> dict[str, str]:
+        """Return variables to set for the process."""
+        return {}
+
+    def headers(self, upstream: int) -> dict[str, str]:
+        """Return headers that requests need."""
+        return {}
+
+    def start(self, upstream: int, core: int, folder: Path, stream: bool) -> Running:
+        """Start it on ``core`` and wait until it answers. Raises :class:`Failed`."""
+        port = free_port()
+        command = self.command(port, upstream, folder)
+        child = Child(command, core, folder / f"{self.name}.log", self.environ())
+        running = Running(self.name, port, child, self.headers(upstream))
+        try:
+            child.wait_ready(running.request(stream), self.limit)
+        except BaseException:
+            child.end()
+            raise
+        return running
+
+
+class Hasten(Candidate):
+    """This project, one worker, its access log as by default, into a file."""
+
+    name = "hasten"
+
+    def install(self) -> str:
+        return installed_version("hasten")
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        config = folder / "hasten.yaml"
+        base = f"http://127.0.0.1:{upstream}/v1"
+        config.write_text(
+            f"engines:\n  up: {{kind: openai, base_url: '{base}'}}\nmodels:\n  {MODEL}: {{engines: [up]}}\n"
+        )
+        return [sys.executable, "-m", "hasten", "serve", str(config), "--port", str(port)]
+
+
+class VllmRouter(Candidate):
+    """vLLM's router, in Rust; its metrics port is moved so that two can run."""
+
+    name = "vllm-router"
+
+    def install(self) -> str:
+        return pip_install(self.name, "vllm-router")
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        program = str(CACHE / self.name / "bin" / "vllm-router")
+        words = [program, "--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
+        return [*words, "--worker-urls", f"http://127.0.0.1:{upstream}"]
+
+
+class LiteLlm(Candidate):
+    """LiteLLM's proxy with its default of one worker. Its price list comes from the package, not the network."""
+
+    name = "litellm"
+    limit = 180.0
+
+    def install(self) -> str:
+        return pip_install(self.name, "litellm[proxy]")
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        base = f"http://127.0.0.1:{upstream}/v1"
+        params = {"model": f"openai/{MODEL}", "api_base": base, "api_key": "dummy"}
+        config = folder / "litellm.yaml"
+        config.write_text(json.dumps({"model_list": [{"model_name": MODEL, "litellm_params": params}]}))
+        program = str(CACHE / self.name / "bin" / "litellm")
+        return [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
+
+    def environ(self) -> dict[str, str]:
+        return {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+
+
+class Portkey(Candidate):
+    """Portkey's gateway on Node.js; the request's headers name the upstream."""
+
+    name = "portkey"
+    package = "@portkey-ai/gateway"
+
+    @property
+    def home(self) -> Path:
+        return CACHE / self.name / "node_modules" / self.package
+
+    def install(self) -> str:
+        manifest = self.home / "package.json"
+        if not manifest.exists():
+            folder = CACHE / self.name
+            folder.mkdir(parents=True, exist_ok=True)
+            tool = shutil.which("npm")
+            if tool is None:
+                raise Failed("npm is not there")
+            run_quietly([tool, "install", "--prefix", str(folder), "--no-fund", "--no-audit", self.package])
+        found: str = json.loads(manifest.read_text())["version"]
+        return found
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        node = shutil.which("node") or "node"
+        return [node, str(self.home / "build" / "start-server.js"), f"--port={port}", "--headless"]
+
+    def headers(self, upstream: int) -> dict[str, str]:
+        host = f"http://127.0.0.1:{upstream}/v1"
+        return {"x-portkey-provider": "openai", "x-portkey-custom-host": host}
+
+
+ALL: dict[str, Callable[[], Candidate]] = {kind.name: kind for kind in (Hasten, VllmRouter, LiteLlm, Portkey)}
+
+
+def pip_install(name: str, package: str) -> str:
+    """Install ``package`` into a virtual environment below :data:`CACHE` and return its version."""
+    folder = CACHE / name
+    python = folder / "bin" / "python"
+    done = folder / ".installed"
+    if not done.exists():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        run_quietly([sys.executable, "-m", "venv", str(folder)])
+        uv = shutil.which("uv")
+        words = [uv, "pip", "install", "--python"] if uv else []
+        run_quietly([*words, str(python), package] if uv else [str(python), "-m", "pip", "install", package])
+        done.touch()
+    plain = package.partition("[")[0]
+    code = f"from importlib.metadata import version; print(version({plain!r}))"
+    return subprocess.run(
+        [str(python), "-c", code], check=True, capture_output=True, text=True
+    ).stdout.strip()
+
+
+def run_quietly(command: list[str]) -> None:
+    """Run ``command``, at most ten minutes. Raises :class:`Failed` with the last line it printed."""
+    try:
+        done = subprocess.run(
+            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=600, check=False
+        )
+    except (OSError, subprocess.TimeoutExpired) as exc:
+        raise Failed(f"{command[0]}: {exc}") from None
+    if done.returncode:
+        lines = done.stdout.strip().splitlines() or ["it printed nothing"]
+        raise Failed(f"{Path(command[0]).name} ended with {done.returncode}: {lines[-1][:300]}")

@@ -1,0 +1,3 @@
+"""Hasten: a latency-first LLM gateway."""
+
+__version__ = "0.1.0"

@@ -1,0 +1,278 @@
+"""One request and its answer on a client's connection. Here is the one loop that writes a stream."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import re
+from http import HTTPStatus
+from time import perf_counter
+from typing import TYPE_CHECKING
+
+from hasten.accept.wire import Encoder, openai_error
+from hasten.errors import ClientGone, HastenError, Unavailable
+from hasten.trace import StreamTap, Trace
+from hasten.types import Chunk, Reply, Request, Stream
+
+if TYPE_CHECKING:
+    from hasten.accept.routes import Head
+    from hasten.accept.server import Connection, Server
+
+log = logging.getLogger("hasten.accept")
+
+_STATUS_LINE = {status.value: f"{status.value} {status.phrase}\r\n" for status in HTTPStatus}
+_SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
+_TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,64})?")
+_CHUNKED_END = b"0\r\n\r\n"
+
+
+def error_bytes(error: HastenError, head: Head) -> tuple[bytes, str]:
+    """Return an error's body in the client's format, and its status line with headers."""
+    wire = head.route.wire if head.route is not None else None
+    body = wire.error(error) if wire is not None else openai_error(error)
+    lines = _STATUS_LINE.get(error.status) or f"{error.status} Error\r\n"
+    lines += "content-type: application/json\r\n"
+    if error.retry_after is not None:
+        lines += f"retry-after: {max(1, round(error.retry_after))}\r\n"
+    if error.status == 401:
+        lines += "www-authenticate: Bearer\r\n"
+    return body, lines
+
+
+class Exchange:
+    """Runs one request through the handler and writes what comes back; the sink of a streamed reply."""
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_encoder",
+        "_head",
+        "_keep",
+        "_request",
+        "_server",
+        "_stream",
+        "_task",
+        "trace",
+    )
+
+    def __init__(self, connection: Connection, head: Head, server: Server) -> None:
+        self._connection = connection
+        self._head = head
+        self._server = server
+        self._keep = head.keep_alive
+        self._chunked = not head.http10
+        self._task: asyncio.Task[None] | None = None
+        self._stream: Stream | None = None
+        self._encoder: Encoder | None = None
+        self._request: Request | None = None
+        sent_id = head.headers.get(b"x-request-id")
+        id = sent_id.decode() if sent_id is not None and _SAFE_ID.fullmatch(sent_id) else None
+        trace = self.trace = Trace(head.t0, id)
+        parent = head.headers.get(b"traceparent")
+        if parent is not None and _TRACEPARENT.fullmatch(parent):
+            trace.parent = parent.decode()
+
+    def start(self, body: bytes) -> None:
+        """Begin; returns at once."""
+        self._task = self._server.loop.create_task(self._run(body))
+
+    async def _run(self, body: bytes) -> None:
+        head = self._head
+        route = head.route
+        assert route is not None
+        trace = self.trace
+        trace.endpoint = route.name
+        try:
+            if route.wire is None:
+                assert route.page is not None
+                reply = await route.page(head)
+            else:
+                if self._server.draining:
+                    raise Unavailable("the gateway is shutting down", retry_after=1)
+                request = route.wire.decode(body, trace, head.headers, self._server.settings.max_depth)
+                self._request = request
+                trace.model = request.model
+                trace.stream = request.stream
+                trace.span("accept", trace.t0)
+                reply = await self._server.handler(request)
+        except HastenError as exc:
+            self._task = None
+            self._fail(exc)
+        except asyncio.CancelledError:
+            raise
+        except Exception as exc:
+            log.exception("request %s failed", trace.id)
+            self._task = None
+            self._fail(HastenError(f"an internal error occurred ({type(exc).__name__})"))
+        else:
+            self._task = None
+            self._answer(reply)
+
+    # -- writing
+
+    def _headers(self, reply: Reply) -> str:
+        trace = self.trace
+        lines = _STATUS_LINE.get(reply.status) or f"{reply.status} Status\r\n"
+        request = self._request
+        if request is None:
+            shown = ""
+        else:
+            shown = (
+                f"server-timing: {trace.server_timing()}\r\nx-hasten-cache: {trace.cache or 'bypass'}\r\n"
+                f"x-hasten-model: {trace.served_model}\r\nx-hasten-engine: {trace.engine}\r\n"
+            )
+            if trace.route:
+                shown += f"x-hasten-route: {trace.route}\r\n"
+            if trace.complexity is not None:
+                shown += f"x-hasten-complexity: {trace.complexity:.3f}\r\n"
+        for name, value in reply.headers:
+            shown += f"{name.decode('latin-1')}: {value.decode('latin-1')}\r\n"
+        if not self._keep or self._server.draining:
+            self._keep = False
+            shown += "connection: close\r\n"
+        elif self._head.http10:
+            shown += "connection: keep-alive\r\n"
+        return (
+            f"HTTP/1.1 {lines}content-type: {reply.content_type.decode('latin-1')}\r\ndate: {self._server.date}\r\n"
+            f"x-request-id: {trace.id}\r\n{shown}"
+        )
+
+    def _answer(self, reply: Reply) -> None:
+        trace = self.trace
+        trace.status = reply.status
+        transport = self._connection.transport
+        stream = reply.stream
+        if transport.is_closing():
+            if stream is not None:
+                stream.cancel()
+            return
+        request = self._request
+        wire = self._head.route.wire if self._head.route is not None else None
+        if stream is None:
+            body = reply.body
+            if wire is not None and request is not None:
+                if reply.event is not None:
+                    trace.saw(reply.event)
+                try:
+                    body = wire.whole(request, reply)
+                except HastenError as exc:
+                    self._fail(exc)
+                    return
+            head = f"{self._headers(reply)}content-length: {len(body)}\r\n\r\n".encode("latin-1")
+            transport.write(head if self._head.method == b"HEAD" else head + body)
+            self._finish()
+            return
+        assert wire is not None
+        assert request is not None
+        self._stream = stream
+        self._encoder = wire.encoder(request)
+        if self._chunked:
+            framing = "transfer-encoding: chunked\r\n"
+        else:
+            framing = ""
+            self._keep = False
+        headers = self._headers(reply)
+        transport.write(
+            f"{headers}cache-control: no-store\r\nx-accel-buffering: no\r\n{framing}\r\n".encode("latin-1")
+        )
+        stream.taps.append(StreamTap(trace))
+        stream.attach(self)
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        """See :class:`hasten.types.Tap`: write one event to the client."""
+        assert self._encoder is not None
+        data = self._encoder.chunk(chunk)
+        if data:
+            self._write(data)
+
+    def on_end(self, error: HastenError | None) -> None:
+        """See :class:`hasten.types.Tap`: the stream is over; an error is told in-band."""
+        assert self._encoder is not None
+        self._stream = None
+        rest = self._encoder.end(error)
+        if rest:
+            self._write(rest)
+        if self._chunked:
+            self._connection.transport.write(_CHUNKED_END)
+        if error is not None:
+            self.trace.error = error.code or error.type
+        self._finish()
+
+    def _write(self, data: bytes) -> None:
+        if self._chunked:
+            data = b"%x\r\n%b\r\n" % (len(data), data)
+        self._connection.transport.write(data)
+
+    def _fail(self, error: HastenError) -> None:
+        trace = self.trace
+        trace.status = error.status
+        trace.error = error.code or error.type
+        transport = self._connection.transport
+        if transport.is_closing():
+            return
+        body, lines = error_bytes(error, self._head)
+        shown = f"server-timing: {trace.server_timing()}\r\n" if trace.spans else ""
+        if trace.engine:
+            shown += f"x-hasten-engine: {trace.engine}\r\nx-hasten-model: {trace.served_model}\r\n"
+        if not self._keep or self._server.draining:
+            self._keep = False
+            shown += "connection: close\r\n"
+        transport.write(
+            f"HTTP/1.1 {lines}content-length: {len(body)}\r\ndate: {self._server.date}\r\n"
+            f"x-request-id: {trace.id}\r\n{shown}\r\n".encode("latin-1")
+            + body
+        )
+        self._finish()
+
+    def _finish(self) -> None:
+        self.trace.t_end = perf_counter()
+        self._connection.finished(self._keep)
+        self._server.on_finish(self.trace)
+
+    # -- from the connection
+
+    def pause(self) -> None:
+        """The client reads slowly: hold the engine."""
+        if self._stream is not None:
+            self._stream.source.pause()
+
+    def resume(self) -> None:
+        """The client caught up."""
+        if self._stream is not None:
+            self._stream.source.resume()
+
+    def last(self) -> None:
+        """Close the connection after this answer."""
+        self._keep = False
+
+    def client_gone(self) -> None:
+        """The connection is lost: give the request up, at the engine too."""
+        error = ClientGone("the client closed the connection")
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        elif self._stream is not None:
+            self._stream.cancel()
+            self._stream = None
+        else:
+            return
+        trace = self.trace
+        trace.error = error.code
+        trace.status = trace.status or error.status
+        trace.t_end = perf_counter()
+        self._server.on_finish(trace)
+
+    def abort(self, error: HastenError) -> None:
+        """End now, telling the client why: by a status if nothing was sent yet, else in-band."""
+        self._keep = False
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+            self._fail(error)
+        elif self._stream is not None:
+            stream, self._stream = self._stream, None
+            stream.cancel()
+            self.on_end(error)
+
+    def __repr__(self) -> str:
+        return f"<Exchange {self.trace!r}>"

@@ -1,0 +1,374 @@
+"""The server: an ``asyncio.Protocol`` on httptools, from bytes to :class:`~hasten.accept.exchange.Exchange`.
+
+Checks framing strictly: what two HTTP parsers could read in two ways is refused and the connection closed
+(RFC 9112, sections 6.3 and 11.2). One timer a second watches all connections, in place of timers a request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from email.utils import formatdate
+from time import perf_counter, time
+
+import httptools
+
+from hasten.accept.auth import Keys
+from hasten.accept.exchange import Exchange, error_bytes
+from hasten.accept.routes import Head, Router
+from hasten.errors import (
+    BodyTooLarge,
+    HastenError,
+    HeadersTooLarge,
+    RequestError,
+    RequestTimeout,
+    Unsupported,
+)
+from hasten.settings import Server as ServerSettings
+from hasten.trace import Trace
+from hasten.types import Handler
+
+MAX_PIPELINED = 16
+MAX_HEADERS = 128
+WRITE_BUFFER = 64 * 1024
+LINGER = 1.0  # seconds that a refused client may go on sending before the connection is cut
+
+#: Headers that must not come twice: their meaning would depend on who reads them.
+_ONCE = frozenset(
+    (b"host", b"content-length", b"transfer-encoding", b"authorization", b"x-api-key", b"expect")
+)
+
+
+class Server:
+    """What all connections of a worker share. :meth:`configure` may replace it all while requests run."""
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        handler: Handler,
+        router: Router,
+        on_finish: Callable[[Trace], None] = lambda trace: None,
+    ) -> None:
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.date = ""
+        self.on_finish = on_finish
+        self.malformed = 0
+        self._timer: asyncio.TimerHandle | None = None
+        self.loop = asyncio.get_running_loop()
+        self.configure(settings, handler, router)
+        self._tick()
+
+    def configure(self, settings: ServerSettings, handler: Handler, router: Router) -> None:
+        """Use these for what comes from now on."""
+        self.settings = settings
+        self.handler = handler
+        self.router = router
+        self.keys = Keys(settings.keys)
+
+    def __call__(self) -> Connection:
+        """Return a protocol for a new connection."""
+        return Connection(self)
+
+    @property
+    def active(self) -> int:
+        """Requests that have not been answered to their end."""
+        return sum(connection.busy for connection in self.connections)
+
+    def drain(self) -> None:
+        """Close idle connections now and the others after their answer."""
+        self.draining = True
+        for connection in list(self.connections):
+            if not connection.busy:
+                connection.close()
+
+    def abort(self, error: HastenError) -> None:
+        """End what still runs, telling the clients ``error``."""
+        for connection in list(self.connections):
+            connection.abort(error)
+
+    def close(self) -> None:
+        """Stop the timer."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def _tick(self) -> None:
+        self.date = formatdate(time(), usegmt=True)
+        now = perf_counter()
+        for connection in list(self.connections):
+            connection.check(now)
+        self._timer = self.loop.call_later(1.0, self._tick)
+
+    def __repr__(self) -> str:
+        return (
+            f"<Server {len(self.connections)} connections, {self.active} active{' draining' * self.draining}>"
+        )
+
+
+class Connection(asyncio.Protocol):
+    """One client's connection. Requests on it are answered one after the other, in order."""
+
+    __slots__ = (
+        "_body",
+        "_exchange",
+        "_head",
+        "_head_bytes",
+        "_parser",
+        "_paused_since",
+        "_phase",
+        "_queue",
+        "_since",
+        "server",
+        "transport",
+    )
+
+    transport: asyncio.Transport
+
+    def __init__(self, server: Server) -> None:
+        self.server = server
+        self._parser: httptools.HttpRequestParser | None = httptools.HttpRequestParser(self)
+        self._exchange: Exchange | None = None
+        self._queue: deque[tuple[Head, bytes]] = deque()
+        self._head = Head(0.0)
+        self._body: list[bytes] | bytes = b""
+        self._head_bytes = 0
+        self._phase = "idle"  # idle, head, body, refused
+        self._since = perf_counter()
+        self._paused_since = 0.0
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being received or answered."""
+        return self._exchange is not None or self._phase in ("head", "body")
+
+    # -- asyncio.Protocol
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = transport  # type: ignore[assignment]
+        self.transport.set_write_buffer_limits(high=WRITE_BUFFER)
+        self.server.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        phase = self._phase
+        if phase == "refused" or self._parser is None:
+            return
+        if phase != "body":
+            self._head_bytes += len(data)
+        else:
+            self._since = perf_counter()
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            self._refuse(Unsupported("protocol upgrades are not offered", 400))
+        except httptools.HttpParserError:
+            if self._phase != "refused":
+                self.server.malformed += 1
+                self._refuse(RequestError("the request is not valid HTTP/1.1"))
+        else:
+            if self._phase == "head" and self._head_bytes > self.server.settings.max_header_bytes:
+                self._refuse(self._too_large())
+
+    def eof_received(self) -> bool:
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.server.connections.discard(self)
+        self._parser = None  # it refers back to this object
+        self._queue.clear()
+        exchange, self._exchange = self._exchange, None
+        if exchange is not None:
+            exchange.client_gone()
+
+    def pause_writing(self) -> None:
+        self._paused_since = perf_counter()
+        if self._exchange is not None:
+            self._exchange.pause()
+
+    def resume_writing(self) -> None:
+        self._paused_since = 0.0
+        if self._exchange is not None:
+            self._exchange.resume()
+
+    # -- httptools
+
+    def on_message_begin(self) -> None:
+        now = perf_counter()
+        self._head = Head(now)
+        self._since = now
+        self._phase = "head"
+        self._body = b""
+
+    def on_url(self, url: bytes) -> None:
+        self._head.target += url
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        headers = self._head.headers
+        name = name.lower()
+        if name in headers:
+            if name in _ONCE:
+                self._head.error = RequestError(f"the header {name.decode('latin-1')} was sent twice")
+            value = headers[name] + b", " + value
+        headers[name] = value
+
+    def on_headers_complete(self) -> None:
+        if self._phase == "refused" or self._parser is None:
+            return
+        head = self._head
+        head.method = self._parser.get_method()
+        head.http10 = self._parser.get_http_version() != "1.1"
+        head.keep_alive = self._parser.should_keep_alive()
+        head.settle()
+        error = self._check_head(head)
+        if error is not None:
+            self._refuse(error)
+            return
+        self._phase = "body"
+        self._head_bytes = 0
+        if head.headers.get(b"expect", b"").lower() == b"100-continue" and self._exchange is None:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def on_body(self, data: bytes) -> None:
+        if self._phase != "body":
+            return
+        if not self._body:
+            self._body = data
+            head_size = len(data)
+        else:
+            if isinstance(self._body, bytes):
+                self._body = [self._body]
+            self._body.append(data)
+            head_size = self._head.body_size + len(data)
+        self._head.body_size = head_size
+        if head_size > self.server.settings.max_body_bytes:
+            self._refuse(self._body_too_large())
+
+    def on_message_complete(self) -> None:
+        if self._phase != "body":
+            return
+        self._phase = "idle"
+        body = self._body if isinstance(self._body, bytes) else b"".join(self._body)
+        self._body = b""
+        if self._exchange is None:
+            self._start(self._head, body)
+        else:
+            self._queue.append((self._head, body))
+            if len(self._queue) >= MAX_PIPELINED:
+                self.transport.pause_reading()
+
+    # -- checks
+
+    def _check_head(self, head: Head) -> HastenError | None:
+        """Return why the request cannot be taken, framing first, or ``None``."""
+        headers = head.headers
+        settings = self.server.settings
+        if head.error is not None:
+            return head.error
+        coding = headers.get(b"transfer-encoding")
+        length = headers.get(b"content-length")
+        if coding is not None and (coding.lower() != b"chunked" or length is not None or head.http10):
+            return RequestError("transfer-encoding must be 'chunked', alone, without content-length")
+        if length is not None and not length.isdigit():
+            return RequestError("content-length must be a number")
+        if b"host" not in headers and not head.http10:
+            return RequestError("the header host is missing")
+        values = b"".join(headers.values())
+        size = len(head.target) + len(b"".join(headers)) + len(values) + 4 * len(headers)
+        if size > settings.max_header_bytes or len(headers) > MAX_HEADERS:
+            return self._too_large()
+        if b"\r" in values or b"\n" in values or b"\0" in values:
+            return RequestError("a header has a forbidden character")
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            return Unsupported("content-encoding is not supported: send the body as it is", 415)
+        try:
+            head.route = self.server.router.find(head.method, head.path)
+            if head.route.protected:
+                self.server.keys.check(headers)
+        except HastenError as exc:
+            return exc
+        if length is not None and int(length) > settings.max_body_bytes:
+            return self._body_too_large()
+        return None
+
+    def _too_large(self) -> HeadersTooLarge:
+        limit = self.server.settings.max_header_bytes
+        return HeadersTooLarge(f"the headers are larger than {limit} bytes or more than {MAX_HEADERS}")
+
+    def _body_too_large(self) -> BodyTooLarge:
+        return BodyTooLarge(f"the body is larger than {self.server.settings.max_body_bytes} bytes")
+
+    # -- own
+
+    def _start(self, head: Head, body: bytes) -> None:
+        exchange = self._exchange = Exchange(self, head, self.server)
+        exchange.start(body)
+
+    def finished(self, keep: bool) -> None:
+        """From the exchange: its answer is written to the end."""
+        self._exchange = None
+        self._since = perf_counter()
+        if self._phase == "refused":
+            return
+        if not keep or self.server.draining:
+            self.close()
+        elif self._queue:
+            if len(self._queue) >= MAX_PIPELINED:
+                self.transport.resume_reading()
+            self._start(*self._queue.popleft())
+
+    def _refuse(self, error: HastenError) -> None:
+        """Answer with ``error`` and read nothing more from this connection."""
+        self._phase = "refused"
+        self._queue.clear()
+        head = self._head
+        self._body = b""
+        if self._exchange is not None:  # an earlier request's answer is under way: it ends the connection
+            self._exchange.last()
+            return
+        trace = Trace(head.t0 or None)
+        trace.status = error.status
+        trace.error = error.code or error.type
+        body, headers = error_bytes(error, head)
+        self.transport.write(
+            f"HTTP/1.1 {headers}content-length: {len(body)}\r\ndate: {self.server.date}\r\n"
+            f"x-request-id: {trace.id}\r\nconnection: close\r\n\r\n".encode("latin-1")
+            + body
+        )
+        trace.endpoint = head.route.name if head.route is not None else ""
+        trace.t_end = perf_counter()
+        self.server.on_finish(trace)
+        # Closing with unread bytes would reset the connection and could take the answer with it.
+        self._since = perf_counter()
+        if self.transport.can_write_eof():
+            self.transport.write_eof()
+
+    def close(self) -> None:
+        """Close after what is written."""
+        if not self.transport.is_closing():
+            self.transport.close()
+
+    def abort(self, error: HastenError) -> None:
+        """Tell the client ``error`` where that is still possible, and close."""
+        if self._exchange is not None:
+            self._exchange.abort(error)
+        self.close()
+
+    def check(self, now: float) -> None:
+        """From the server's timer: close what has been idle, slow or deaf for too long."""
+        settings = self.server.settings
+        waited = now - self._since
+        if self._paused_since and now - self._paused_since > settings.write_timeout:
+            self.transport.abort()
+        elif self._phase == "refused":
+            if waited > LINGER and self._exchange is None:
+                self.transport.abort()
+        elif self._phase in ("head", "body"):
+            if waited > settings.request_timeout:
+                self._refuse(
+                    RequestTimeout(f"the request was not complete after {settings.request_timeout:g} s")
+                )
+        elif self._exchange is None and waited > settings.keep_alive:
+            self.close()
+
+    def __repr__(self) -> str:
+        return f"<Connection {self._phase} {self._exchange or ''}>"

@@ -1,0 +1,136 @@
+"""The composition root: which stages a request passes, in one list, and what they are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import partial
+
+import msgspec
+
+from hasten.accept.anthropic import AnthropicWire
+from hasten.accept.openai import OpenAIWire
+from hasten.accept.routes import Head, Route, Router
+from hasten.engines.base import Engine
+from hasten.engines.dispatch import Dispatch
+from hasten.engines.openai import OpenAIEngine
+from hasten.errors import UnknownModel
+from hasten.measure import prometheus
+from hasten.measure.metrics import Metrics
+from hasten.measure.transcript import keep_transcript
+from hasten.settings import LlamaEngine, Settings
+from hasten.settings import OpenAIEngine as OpenAISettings
+from hasten.types import Handler, Reply, Stage
+
+
+def stages(settings: Settings) -> list[Stage]:
+    """Return the stages between accept and the engines, in the order in which a request meets them."""
+    stack: list[Stage] = []
+    if settings.log.prompts:
+        stack.append(keep_transcript)
+    # cache, route, compress and schedule take their places here.
+    return stack
+
+
+def compose(stack: list[Stage], last: Handler) -> Handler:
+    """Return one handler: each stage with the next as its ``next``."""
+    handler = last
+    for stage in reversed(stack):
+        handler = partial(stage, next=handler)
+    return handler
+
+
+class App:
+    """What one configuration makes: engines, the handler, the routes. A reload makes a new one."""
+
+    def __init__(self, settings: Settings, metrics: Metrics, is_ready: Callable[[], str | None]) -> None:
+        self.settings = settings
+        self.metrics = metrics
+        self.engines: dict[str, OpenAIEngine] = make_engines(settings)
+        self.dispatch = Dispatch(
+            settings.models,
+            dict[str, Engine](self.engines),
+            settings.circuit,
+            on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
+        )
+        self.handler = compose(stages(settings), self.dispatch)
+        self.router = make_router(self, is_ready)
+
+    def move(self, addresses: Mapping[str, str | None]) -> None:
+        """Tell managed engines where their processes listen; ``None``: nowhere for now."""
+        for name, base_url in addresses.items():
+            engine = self.engines.get(name)
+            if engine is not None and engine.base_url != base_url:
+                engine.move(base_url)
+
+    def update_gauges(self) -> None:
+        """Write what is only known by looking."""
+        for name, member in self.dispatch.members.items():
+            self.metrics.gauge("hasten_engine_in_flight", name).set(member.engine.inflight)
+            self.metrics.gauge("hasten_engine_ready", name).set(float(member.available()))
+
+    def not_ready(self) -> str | None:
+        """Return why no request should come here yet, or ``None``."""
+        waiting = [name for name, engine in self.engines.items() if not engine.ready]
+        return f"engines that are not ready: {', '.join(waiting)}" if waiting else None
+
+    def close(self) -> None:
+        """Let the engines' connections end with the requests on them."""
+        for engine in self.engines.values():
+            engine.close()
+
+
+def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:
+    """Return an engine for each one configured; managed ones have no address yet."""
+    made = {}
+    for name, given in settings.engines.items():
+        if isinstance(given, LlamaEngine):
+            http = OpenAISettings(base_url="", timeouts=given.timeouts)
+            made[name] = OpenAIEngine(name, http, provider="llama.cpp", managed=True)
+        else:
+            made[name] = OpenAIEngine(name, given)
+    return made
+
+
+def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
+    """Return the routes: hot paths to wire formats, others to pages."""
+    router = Router()
+    for path, endpoint in (
+        ("chat/completions", "chat"),
+        ("completions", "completions"),
+        ("embeddings", "embeddings"),
+    ):
+        route = Route(endpoint, wire=OpenAIWire(endpoint))
+        router.post(f"/v1/{path}", route)
+        router.post(f"/{path}", route)
+    router.post("/v1/messages", Route("messages", wire=AnthropicWire()))
+
+    names = list(app.settings.models)
+
+    def card(name: str) -> dict[str, object]:
+        return {"id": name, "object": "model", "created": 0, "owned_by": "hasten"}
+
+    async def models(head: Head) -> Reply:
+        name = head.path.removeprefix(b"/v1/models").strip(b"/").decode("utf-8", "replace")
+        if name and name not in names:
+            raise UnknownModel(f"there is no model {name[:100]!r}; there are: {', '.join(names)}")
+        found = card(name) if name else {"object": "list", "data": [card(n) for n in names]}
+        return Reply(body=msgspec.json.encode(found))
+
+    async def health(head: Head) -> Reply:
+        return Reply(body=b'{"status":"ok"}')
+
+    async def ready(head: Head) -> Reply:
+        why = is_ready()
+        if why is None:
+            return Reply(body=b'{"status":"ready"}')
+        return Reply(503, msgspec.json.encode({"status": "not ready", "why": why}))
+
+    async def metrics(head: Head) -> Reply:
+        return Reply(body=app.metrics.page(), content_type=prometheus.CONTENT_TYPE)
+
+    for path in ("/v1/models", "/v1/models/", "/models"):
+        router.get(path, Route("models", page=models))
+    router.get("/health", Route("health", page=health, protected=False))
+    router.get("/ready", Route("ready", page=ready, protected=False))
+    router.get("/metrics", Route("metrics", page=metrics, protected=False))
+    return router

@@ -1,0 +1,310 @@
+"""From a YAML file and the environment to :class:`~hasten.settings.Settings`, or to all that is wrong.
+
+``env:NAME`` stands for an environment variable wherever a string is allowed. ``HASTEN__SERVER__PORT=9000``
+overrides ``server.port``. Every problem is reported at once, each with its key's path and, where the file has
+the key, its line.
+"""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, get_args
+from urllib.parse import urlsplit
+
+import msgspec
+import yaml
+
+from hasten import settings as s
+from hasten.errors import SettingsError
+
+Lines = dict[tuple[str, ...], int]
+ENV_PREFIX = "HASTEN__"
+_KINDS: dict[str, type[s.Section]] = {
+    str(kind.__struct_config__.tag): kind for kind in get_args(s.EngineSettings)
+}
+
+
+#: What `hasten serve` runs without a file: the embedded engine with its default model.
+DEFAULT = """\
+engines: {local: {kind: llama}}
+models: {smollm2-135m: {engines: [local]}}
+"""
+
+
+def read(path: str | Path | None) -> str:
+    """Return the text of ``path``, or :data:`DEFAULT`; raise :class:`SettingsError` if it cannot be read."""
+    if path is None:
+        return DEFAULT
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as exc:
+        reason = exc.strerror if isinstance(exc, OSError) else "not UTF-8 text"
+        raise SettingsError([f"the file cannot be read: {reason}"], str(path)) from None
+
+
+def load(path: str | Path | None, environ: Mapping[str, str] = os.environ) -> s.Settings:
+    """Read the settings from ``path``, or the default ones; raise :class:`SettingsError` with all problems."""
+    return parse(read(path), str(path or "default settings"), environ)
+
+
+def parse(text: str, source: str = "settings", environ: Mapping[str, str] = os.environ) -> s.Settings:
+    """Read the settings from YAML ``text``."""
+    lines: Lines = {}
+    problems: list[str] = []
+    try:
+        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        if root is not None:
+            _index(root, (), lines, problems)
+        tree = yaml.safe_load(text)
+    except yaml.YAMLError as exc:
+        mark = getattr(exc, "problem_mark", None)
+        where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
+        raise SettingsError(
+            [f"{where}not valid YAML: {getattr(exc, 'problem', None) or exc}"], source
+        ) from None
+    except RecursionError:
+        raise SettingsError(["not valid YAML: nested too deeply"], source) from None
+    if tree is None:
+        tree = {}
+    if not isinstance(tree, dict):
+        raise SettingsError(
+            ["the file must be a mapping of sections: " + ", ".join(_keys(s.Settings))], source
+        )
+    if problems:
+        raise SettingsError(problems, source)
+    return build(tree, lines, environ, source)
+
+
+def build(
+    tree: dict[str, Any],
+    lines: Lines | None = None,
+    environ: Mapping[str, str] = os.environ,
+    source: str = "settings",
+) -> s.Settings:
+    """Check a tree of plain values and return the settings it stands for."""
+    return _Builder(lines or {}, environ, source).build(tree)
+
+
+def _index(node: yaml.Node, path: tuple[str, ...], lines: Lines, problems: list[str]) -> None:
+    """Note every key's line; a key given twice is a problem (YAML would keep the last in silence)."""
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            child = (*path, str(key.value))
+            line = key.start_mark.line + 1
+            if child in lines:
+                problems.append(f"{'.'.join(child)} (line {line}): given twice, first on line {lines[child]}")
+            lines[child] = line
+            _index(value, child, lines, problems)
+    elif isinstance(node, yaml.SequenceNode):
+        for i, item in enumerate(node.value):
+            lines[(*path, str(i))] = item.start_mark.line + 1
+            _index(item, (*path, str(i)), lines, problems)
+
+
+def _keys(section: type[s.Section]) -> list[str]:
+    keys = [field.encode_name for field in msgspec.structs.fields(section)]
+    tag = section.__struct_config__.tag_field
+    return [tag, *keys] if tag else keys
+
+
+class _Builder:
+    """Collects problems while it turns a tree into settings."""
+
+    def __init__(self, lines: Lines, environ: Mapping[str, str], source: str) -> None:
+        self.lines = lines
+        self.environ = environ
+        self.source = source
+        self.problems: list[str] = []
+
+    def build(self, tree: dict[str, Any]) -> s.Settings:
+        self._override(tree)
+        tree = self._expand(tree, ())
+        self._known(tree, s.Settings, ())
+        made: dict[str, Any] = {}
+        for field in msgspec.structs.fields(s.Settings):
+            value = tree.get(field.name)
+            if value is None:
+                continue
+            if field.name in ("engines", "models"):
+                made[field.name] = self._table(field.name, value)
+            else:
+                section = self._convert(value, field.type, (field.name,))
+                if section is not None:
+                    made[field.name] = section
+        settings = s.Settings(**made)
+        if not self.problems:
+            self._cross_check(settings)
+        if self.problems:
+            raise SettingsError(self.problems, self.source)
+        return settings
+
+    def _problem(self, path: tuple[str, ...], text: str) -> None:
+        known = path
+        while known and known not in self.lines:
+            known = known[:-1]
+        where = f" (line {self.lines[known]})" if known else ""
+        self.problems.append(f"{'.'.join(path)}{where}: {text}")
+
+    def _override(self, tree: dict[str, Any]) -> None:
+        for name, text in self.environ.items():
+            if not name.startswith(ENV_PREFIX):
+                continue
+            path = tuple(part.lower() for part in name[len(ENV_PREFIX) :].split("__"))
+            node = tree
+            for part in path[:-1]:
+                below = node.get(part)
+                if not isinstance(below, dict):
+                    below = node[part] = {}
+                node = below
+            try:
+                node[path[-1]] = yaml.safe_load(text)
+            except yaml.YAMLError:
+                self._problem(path, f"the value of {name} is not valid YAML")
+
+    def _expand(self, value: Any, path: tuple[str, ...]) -> Any:
+        if isinstance(value, dict):
+            return {str(k): self._expand(v, (*path, str(k))) for k, v in value.items()}
+        if isinstance(value, list):
+            return [self._expand(v, (*path, str(i))) for i, v in enumerate(value)]
+        if isinstance(value, str) and value.startswith("env:"):
+            name = value[4:]
+            if name not in self.environ:
+                self._problem(path, f"the environment variable {name} is not set")
+                return None
+            return self.environ[name]
+        return value
+
+    def _known(self, value: Any, section: type[s.Section], path: tuple[str, ...]) -> None:
+        """Report keys that ``section`` does not have, also below it."""
+        if not isinstance(value, dict):
+            return
+        allowed = _keys(section)
+        for key in value:
+            if key not in allowed:
+                near = difflib.get_close_matches(key, allowed, n=1)
+                hint = f"; did you mean {near[0]!r}?" if near else ""
+                self._problem((*path, key), f"unknown key{hint} Allowed: {', '.join(allowed)}")
+        for field in msgspec.structs.fields(section):
+            if (
+                isinstance(field.type, type)
+                and issubclass(field.type, s.Section)
+                and section is not s.Settings
+            ):
+                self._known(value.get(field.name), field.type, (*path, field.name))
+
+    def _table(self, name: str, value: Any) -> dict[str, Any]:
+        """Convert ``engines`` or ``models``, entry by entry, so that one problem does not hide the next."""
+        if not isinstance(value, dict):
+            self._problem((name,), f"expected a mapping of names to {name}, got {_kind(value)}")
+            return {}
+        table = {}
+        for key, entry in value.items():
+            path = (name, key)
+            if self._convert(key, s.Name, path) is None:
+                continue
+            made = self._convert(entry, self._type_of(name, entry, path), path)
+            if made is not None:
+                table[key] = made
+        return table
+
+    def _type_of(self, name: str, entry: Any, path: tuple[str, ...]) -> Any:
+        if name == "models":
+            return s.Model
+        kind = entry.get("kind") if isinstance(entry, dict) else None
+        if not isinstance(kind, str) or kind not in _KINDS:
+            allowed = ", ".join(sorted(_KINDS))
+            got = "is missing" if kind is None else f"is {kind!r}"
+            self._problem((*path, "kind"), f"{got}; allowed: {allowed}")
+            return None
+        return _KINDS[kind]
+
+    def _convert(self, value: Any, wanted: Any, path: tuple[str, ...]) -> Any:
+        """Return ``value`` as ``wanted``; ``None`` after a problem was noted."""
+        if wanted is None:
+            return None
+        before = len(self.problems)
+        if isinstance(wanted, type) and issubclass(wanted, s.Section):
+            self._known(value, wanted, path)
+            if len(self.problems) > before and not isinstance(value, dict):
+                return None
+            if isinstance(value, dict):
+                allowed = set(_keys(wanted))
+                value = {k: v for k, v in value.items() if k in allowed and v is not None}
+        try:
+            return msgspec.convert(value, wanted, dec_hook=_decode_hook)
+        except msgspec.ValidationError as exc:
+            text, _, at = str(exc).partition(" - at `$")
+            below = tuple(p.strip("[]") for p in at.rstrip("`").replace("[", ".[").split(".") if p)
+            text = text.replace("`", "").replace("Expected", "expected").replace("Object missing", "missing")
+            if len(self.problems) == before or "unknown field" not in text:
+                self._problem((*path, *below), text)
+            return None
+
+    def _cross_check(self, settings: s.Settings) -> None:
+        """Check what only shows between the sections."""
+        if not settings.models:
+            self._problem(("models",), "at least one model is needed: a name and the engines that serve it")
+        for name, model in settings.models.items():
+            for i, engine_name in enumerate(model.engines):
+                if engine_name not in settings.engines:
+                    self._unknown_name(("models", name, "engines", str(i)), engine_name, settings.engines)
+            for i, other in enumerate(model.fallback):
+                if other not in settings.models or other == name:
+                    rest = [m for m in settings.models if m != name]
+                    self._unknown_name(("models", name, "fallback", str(i)), other, rest)
+        for name, engine in settings.engines.items():
+            if isinstance(engine, s.OpenAIEngine):
+                self._check_openai(("engines", name), engine)
+        if not settings.server.keys and not _is_loopback(settings.server.host):
+            self._problem(
+                ("server", "keys"),
+                f"needed when server.host ({settings.server.host}) is not a loopback address",
+            )
+
+    def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
+        self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")
+
+    def _check_openai(self, path: tuple[str, ...], engine: s.OpenAIEngine) -> None:
+        try:
+            url = urlsplit(engine.base_url)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good or not engine.base_url.isascii() or any(c <= " " for c in engine.base_url):
+            self._problem((*path, "base_url"), "expected http://host[:port]/v1 or https://host[:port]/v1")
+        elif url.username or url.query or url.fragment:
+            self._problem((*path, "base_url"), "must have no user, query or fragment; use api_key or headers")
+        if engine.client == "hasten" and (engine.proxy or engine.http2):
+            key = "proxy" if engine.proxy else "http2"
+            self._problem((*path, key), "needs client: httpx")
+        if engine.tls.ca and not Path(engine.tls.ca).is_file():
+            self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
+        for header, value in {**engine.headers, "api_key": engine.api_key}.items():
+            plain = value.reveal() if value else ""
+            if any(c in plain for c in "\r\n\0") or not plain.isascii() or not header.isascii():
+                self._problem((*path, "headers", header), "header names and values must be one line of ASCII")
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _kind(value: object) -> str:
+    return {dict: "a mapping", list: "a list", type(None): "nothing"}.get(type(value), type(value).__name__)
+
+
+def _decode_hook(wanted: Any, value: Any) -> Any:
+    if wanted in (s.Secret, s.KeyHash):
+        if not isinstance(value, str):
+            raise ValueError(f"expected str, got {_kind(value)}")
+        return wanted(value)
+    raise NotImplementedError(wanted)

@@ -1,0 +1,183 @@
+"""The last stage: a model's name to an engine, and to another one when the first fails.
+
+Policy (who is next) is in :class:`ModelPool`, without I/O; :class:`Dispatch` does the awaiting.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from time import monotonic
+
+from hasten.engines.base import Engine
+from hasten.engines.circuit import Circuit
+from hasten.errors import EngineError, EngineStatus, HastenError, Unavailable, UnknownModel
+from hasten.settings import Circuit as CircuitSettings
+from hasten.settings import Model
+from hasten.types import Chunk, Reply, Request
+
+ATTEMPTS = 2  # the first engine, and one other before the first byte
+
+
+class Member:
+    """An engine with its circuit; one object however many models use the engine."""
+
+    __slots__ = ("circuit", "engine")
+
+    def __init__(self, engine: Engine, circuit: Circuit) -> None:
+        self.engine = engine
+        self.circuit = circuit
+
+    def available(self) -> bool:
+        """Whether a request may go there now."""
+        return self.engine.ready and self.circuit.allows()
+
+    def __repr__(self) -> str:
+        return f"<Member {self.engine!r} {self.circuit!r}>"
+
+
+class ModelPool:
+    """The engines of one model, and which of them is next."""
+
+    def __init__(self, name: str, members: list[Member], balance: str = "least_loaded") -> None:
+        self.name = name
+        self.members = members
+        self.balance = balance
+        self._turn = 0
+
+    def pick(self, tried: list[Member]) -> Member | None:
+        """Return the next engine that may be tried and was not; ``None`` if there is none.
+
+        ``round_robin`` takes them in turn. ``least_loaded`` takes the one with the fewest requests in flight,
+        in turn among equals.
+        """
+        members = self.members
+        if len(members) == 1:
+            only = members[0]
+            return only if only not in tried and only.available() else None
+        start = self._turn
+        self._turn = (start + 1) % len(members)
+        in_turn = members[start:] + members[:start]
+        usable = [m for m in in_turn if m not in tried and m.available()]
+        if not usable:
+            return None
+        if self.balance == "round_robin":
+            return usable[0]
+        return min(usable, key=lambda m: m.engine.inflight)
+
+    @property
+    def wait(self) -> float:
+        """Seconds until the first of the circuits lets a request through."""
+        return min(m.circuit.wait for m in self.members)
+
+    def __repr__(self) -> str:
+        return f"<ModelPool {self.name!r} {self.balance} {self.members!r}>"
+
+
+class _Health:
+    """Tells the circuit how a stream ended."""
+
+    __slots__ = ("circuit",)
+
+    def __init__(self, circuit: Circuit) -> None:
+        self.circuit = circuit
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        pass
+
+    def on_end(self, error: HastenError | None) -> None:
+        if isinstance(error, EngineError):
+            self.circuit.failure()
+
+
+class Dispatch:
+    """Sends a request to an engine of its model; after a retryable failure once more, to another one."""
+
+    def __init__(
+        self,
+        models: Mapping[str, Model],
+        engines: Mapping[str, Engine],
+        circuit: CircuitSettings | None = None,
+        clock: Callable[[], float] = monotonic,
+        on_fallback: Callable[[str, str], None] = lambda engine, reason: None,
+    ) -> None:
+        self.members = {name: Member(engine, Circuit(circuit, clock)) for name, engine in engines.items()}
+        self.pools = {
+            name: ModelPool(name, [self.members[e] for e in model.engines], model.balance)
+            for name, model in models.items()
+        }
+        self._chains = {
+            name: [self.pools[name], *(self.pools[other] for other in model.fallback)]
+            for name, model in models.items()
+        }
+        self._on_fallback = on_fallback
+
+    def serves(self, model: str) -> bool:
+        """Whether ``model`` can be asked for."""
+        return model in self._chains
+
+    async def __call__(self, request: Request) -> Reply:
+        """Return the first answer. Raises what the last tried engine raised, or :class:`Unavailable`."""
+        chain = self._chains.get(request.model)
+        if chain is None:
+            names = ", ".join(self._chains)
+            raise UnknownModel(f"there is no model {request.model[:100]!r}; there are: {names}")
+        trace = request.trace
+        tried: list[Member] = []
+        last: HastenError | None = None
+        for pool in chain:
+            while len(tried) < ATTEMPTS and (member := pool.pick(tried)) is not None:
+                tried.append(member)
+                trace.attempts += 1
+                trace.engine = member.engine.name
+                trace.provider = member.engine.provider
+                trace.served_model = pool.name
+                try:
+                    return await self._try(member, request)
+                except HastenError as exc:
+                    if not exc.retryable and not isinstance(exc, Unavailable):
+                        raise
+                    last = exc
+                    reason = exc.code or "error"
+                    trace.reasons.append(f"{member.engine.name}: {reason}")
+                    trace.route = "fallback"
+                    self._on_fallback(member.engine.name, reason)
+        raise last or self._unavailable(chain)
+
+    async def _try(self, member: Member, request: Request) -> Reply:
+        circuit = member.circuit
+        circuit.begin()
+        try:
+            reply = await member.engine.send(request)
+        except EngineStatus as exc:
+            if exc.status == 429:
+                circuit.rest(exc.retry_after) if exc.retry_after else circuit.ignore()
+            elif exc.status >= 500:
+                circuit.failure()
+            else:
+                circuit.success()
+            raise
+        except EngineError:
+            circuit.failure()
+            raise
+        except BaseException:  # cancelled: the client left
+            circuit.ignore()
+            raise
+        circuit.success()
+        if reply.stream is not None:
+            reply.stream.taps.append(_Health(circuit))
+        return reply
+
+    def _unavailable(self, chain: list[ModelPool]) -> HastenError:
+        wait = min(pool.wait for pool in chain)
+        members = [m for pool in chain for m in pool.members]
+        if all(m.circuit.state == "resting" for m in members):
+            error = EngineStatus(429, retry_after=wait)
+            error.message = "the engine asked to be left alone for a while"
+            return error
+        return Unavailable(
+            f"no engine of {chain[0].name!r} can take requests now: "
+            + ", ".join(
+                f"{m.engine.name} {m.circuit.state if m.engine.ready else 'starting'}" for m in members
+            ),
+            retry_after=max(wait, 1.0),
+        )

@@ -1,0 +1,249 @@
+"""Every error that Hasten raises on purpose.
+
+::
+
+    HastenError                     500  internal_error
+    ├── RequestError                400  invalid_request_error     the client can mend it
+    │   ├── InvalidField            400    a field is missing, of the wrong type, or too deep
+    │   ├── Unauthorized            401    no key, or a wrong one
+    │   ├── NotFound                404    no such path
+    │   ├── UnknownModel            404    no such model; the message lists those there are
+    │   ├── MethodNotAllowed        405
+    │   ├── RequestTimeout          408    the client did not finish its request in time
+    │   ├── BodyTooLarge            413
+    │   ├── Unsupported             4xx    a feature that this wire format or engine lacks
+    │   ├── HeadersTooLarge         431
+    │   └── ClientGone              499    the client left before its reply was complete (never sent, only recorded)
+    ├── EngineError                 502  engine_error              the engine's fault
+    │   ├── EngineRefused           502    no connection: refused, unreachable, DNS, TLS   (retryable)
+    │   ├── EngineReset             502    the connection died                             (retryable)
+    │   ├── EngineTimeout           504    connect, first byte or idle limit passed        (retryable)
+    │   ├── EngineStatus            its    it answered with an error status     (5xx and 429 retryable)
+    │   └── EngineProtocol          502    it answered something that is not HTTP, JSON or SSE (retryable)
+    ├── Unavailable                 503  unavailable               nobody can take the request now
+    └── SettingsError               -    a configuration that cannot be used
+
+``retryable`` says that another engine may be tried, as long as no byte of the reply has reached the client.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+import msgspec
+
+
+class HastenError(Exception):
+    """Base of all errors; knows how it looks to a client.
+
+    Attributes: ``status`` (HTTP), ``type`` and ``code`` and ``param`` (OpenAI's error envelope),
+    ``retryable`` (see the module), ``retry_after`` (seconds, sent as a header when set).
+    """
+
+    status = 500
+    type = "internal_error"
+    code: str | None = None
+    param: str | None = None
+    retryable = False
+    retry_after: float | None = None
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.message = message
+
+
+class RequestError(HastenError):
+    """The request cannot be served as it is; the client can mend it."""
+
+    status = 400
+    type = "invalid_request_error"
+
+
+class InvalidField(RequestError):
+    """A field of the body is missing, of the wrong type, or nested too deeply; ``param`` is its path."""
+
+    code = "invalid_field"
+
+    def __init__(self, message: str, param: str | None = None) -> None:
+        super().__init__(message)
+        self.param = param
+
+
+class Unauthorized(RequestError):
+    """No API key was sent, or it is not one of the configured ones."""
+
+    status = 401
+    type = "authentication_error"
+    code = "invalid_api_key"
+
+
+class NotFound(RequestError):
+    """No route has this path."""
+
+    status = 404
+    type = "not_found_error"
+    code = "unknown_path"
+
+
+class UnknownModel(RequestError):
+    """The model asked for is not in the configuration."""
+
+    status = 404
+    type = "not_found_error"
+    code = "model_not_found"
+    param = "model"
+
+
+class MethodNotAllowed(RequestError):
+    """The path exists, the method does not."""
+
+    status = 405
+    code = "method_not_allowed"
+
+
+class RequestTimeout(RequestError):
+    """The client began a request and did not finish it in time."""
+
+    status = 408
+    code = "request_timeout"
+
+
+class BodyTooLarge(RequestError):
+    """The body is larger than ``server.max_body_bytes``."""
+
+    status = 413
+    code = "body_too_large"
+
+
+class HeadersTooLarge(RequestError):
+    """The request line and headers are larger than ``server.max_header_bytes``."""
+
+    status = 431
+    code = "headers_too_large"
+
+
+class ClientGone(RequestError):
+    """The client closed the connection before its reply was complete."""
+
+    status = 499
+    code = "client_gone"
+
+
+class Unsupported(RequestError):
+    """Understood, but not offered: an upgrade, a content coding, an Anthropic-only feature."""
+
+    code = "unsupported"
+
+    def __init__(self, message: str, status: int = 400, param: str | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.param = param
+
+
+class EngineError(HastenError):
+    """An engine failed."""
+
+    status = 502
+    type = "engine_error"
+    code = "engine_error"
+    retryable = True
+
+
+class EngineRefused(EngineError):
+    """No connection could be made: refused, unreachable, unknown host, TLS failure."""
+
+    code = "engine_refused"
+
+
+class EngineReset(EngineError):
+    """The connection ended before the reply did."""
+
+    code = "engine_reset"
+
+
+class EngineTimeout(EngineError):
+    """The engine was silent for longer than the connect, first-byte or idle limit."""
+
+    status = 504
+    code = "engine_timeout"
+
+
+class EngineStatus(EngineError):
+    """The engine answered with an error status; ``body`` is what it said."""
+
+    code = "engine_status"
+
+    def __init__(
+        self,
+        status: int,
+        body: bytes = b"",
+        retry_after: float | None = None,
+        content_type: bytes = b"application/json",
+    ) -> None:
+        super().__init__(f"the engine answered with status {status}")
+        self.status = status
+        self.body = body
+        self.retry_after = retry_after
+        self.content_type = content_type
+        self.retryable = status >= 500 or status == 429
+
+
+class EngineProtocol(EngineError):
+    """The engine's answer is not valid HTTP, JSON or server-sent events."""
+
+    code = "engine_protocol"
+
+
+class Unavailable(HastenError):
+    """Nobody can take the request now: circuits open, engine starting, shutting down."""
+
+    status = 503
+    type = "unavailable"
+    code = "no_engine_available"
+
+    def __init__(self, message: str, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class SettingsError(HastenError):
+    """A configuration that cannot be used. ``problems``: one line each, beginning with the key's path."""
+
+    type = "settings_error"
+
+    def __init__(self, problems: list[str], source: str = "settings") -> None:
+        super().__init__(f"{source}: " + "; ".join(problems))
+        self.problems = problems
+        self.source = source
+
+
+#: Errors of libraries and of the system while talking to an engine, most special first.
+FOREIGN: tuple[tuple[type[BaseException], type[EngineError], str], ...] = (
+    (ssl.SSLCertVerificationError, EngineRefused, "the engine's TLS certificate was not accepted"),
+    (ssl.SSLError, EngineRefused, "TLS failed"),
+    (socket.gaierror, EngineRefused, "the engine's host name could not be resolved"),
+    (ConnectionRefusedError, EngineRefused, "the engine refused the connection"),
+    (ConnectionResetError, EngineReset, "the engine reset the connection"),
+    (BrokenPipeError, EngineReset, "the engine closed the connection"),
+    (ConnectionAbortedError, EngineReset, "the connection to the engine was aborted"),
+    (asyncio.TimeoutError, EngineTimeout, "the engine took too long"),
+    (TimeoutError, EngineTimeout, "the engine took too long"),
+    (msgspec.DecodeError, EngineProtocol, "the engine sent malformed JSON"),
+    (asyncio.IncompleteReadError, EngineReset, "the engine's answer ended early"),
+    (OSError, EngineRefused, "the engine could not be reached"),
+)
+
+
+def translate(exc: BaseException) -> EngineError:
+    """Return the :class:`EngineError` for a foreign error (itself, if it is one already).
+
+    The texts are ours: a foreign message may carry addresses or keys.
+    """
+    if isinstance(exc, EngineError):
+        return exc
+    for foreign, ours, text in FOREIGN:
+        if isinstance(exc, foreign):
+            return ours(text)
+    return EngineError("the engine failed")

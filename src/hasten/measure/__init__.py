@@ -1,0 +1,1 @@
+"""What is seen of every request: metrics and the access log, all views of its trace."""

@@ -1,0 +1,204 @@
+"""The metrics of the gateway: names after OpenTelemetry's GenAI conventions, seconds, one record a request."""
+
+from __future__ import annotations
+
+import os
+import resource
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from time import time
+
+from hasten.measure.prometheus import render
+from hasten.measure.registry import Family, Histogram, Registry, Value
+from hasten.trace import Trace
+
+_GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "hasten_engine")
+_OPERATIONS = {
+    "chat": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+
+# The bounds that the conventions ask for (opentelemetry.io, "Semantic conventions for generative AI metrics").
+_DURATION = (0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24, 20.48, 40.96, 81.92)
+_TTFT = (0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0)
+_TPOT = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5)
+_TOKENS = tuple(float(4**i) for i in range(14))
+# Ours: a stage takes microseconds, an engine minutes.
+_STAGE = (
+    0.00005,
+    0.0001,
+    0.00025,
+    0.0005,
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    5.0,
+    30.0,
+)
+
+FAMILIES = (
+    Family(
+        "hasten_requests_total", "counter", "Requests answered, by path and status.", ("endpoint", "status")
+    ),
+    Family(
+        "hasten_errors_total",
+        "counter",
+        "Requests that ended with an error, by its code.",
+        ("endpoint", "code"),
+    ),
+    Family(
+        "hasten_malformed_requests_total", "counter", "Connections closed for bytes that are not HTTP/1.1."
+    ),
+    Family(
+        "hasten_fallbacks_total", "counter", "Failed attempts at an engine, by cause.", ("engine", "reason")
+    ),
+    Family("hasten_requests_in_flight", "gauge", "Requests being received or answered."),
+    Family("hasten_connections", "gauge", "Open client connections."),
+    Family("hasten_engine_in_flight", "gauge", "Requests at an engine.", ("engine",)),
+    Family("hasten_engine_ready", "gauge", "Workers that may send requests to the engine.", ("engine",)),
+    Family(
+        "hasten_access_log_dropped_total", "counter", "Access log lines dropped because the sink was slow."
+    ),
+    Family("hasten_settings_reloads_total", "counter", "Reloads of the settings, by outcome.", ("outcome",)),
+    Family("gen_ai_server_request_duration_seconds", "histogram", "End to end (E2E).", _GEN_AI, _DURATION),
+    Family(
+        "gen_ai_server_time_to_first_token_seconds", "histogram", "TTFT of streamed answers.", _GEN_AI, _TTFT
+    ),
+    Family(
+        "gen_ai_server_time_per_output_token_seconds",
+        "histogram",
+        "TPOT, one value a request.",
+        _GEN_AI,
+        _TPOT,
+    ),
+    Family(
+        "gen_ai_client_token_usage",
+        "histogram",
+        "Tokens a request.",
+        (*_GEN_AI, "gen_ai_token_type"),
+        _TOKENS,
+    ),
+    Family("hasten_stage_duration_seconds", "histogram", "Time in a stage.", ("stage",), _STAGE),
+    Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
+    Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
+    Family("hasten_worker_cpu_seconds_total", "counter", "User and system time of a worker.", ("worker",)),
+    Family("hasten_worker_start_time_seconds", "gauge", "When a worker started.", ("worker",)),
+)
+
+
+class _Call:
+    """The histograms of one combination of labels."""
+
+    __slots__ = ("duration", "input", "output", "tpot", "ttft")
+
+    def __init__(self, registry: Registry, labels: tuple[str, ...]) -> None:
+        self.duration = registry.histogram("gen_ai_server_request_duration_seconds", *labels)
+        self.ttft = registry.histogram("gen_ai_server_time_to_first_token_seconds", *labels)
+        self.tpot = registry.histogram("gen_ai_server_time_per_output_token_seconds", *labels)
+        self.input = registry.histogram("gen_ai_client_token_usage", *labels, "input")
+        self.output = registry.histogram("gen_ai_client_token_usage", *labels, "output")
+
+
+class Metrics:
+    """Counts traces. ``path``: this worker's file among those of all workers; ``None`` for a single one."""
+
+    def __init__(self, path: Path | None = None, worker: str = "0") -> None:
+        self.registry = Registry(FAMILIES, path)
+        self.worker = worker
+        self.gauges: list[Callable[[], None]] = [self._process]
+        self._calls: dict[tuple[str, str, str], _Call] = {}
+        self._answers: dict[tuple[str, int], Value] = {}
+        self._errors: dict[tuple[str, str], Value] = {}
+        self._stages: dict[str, Histogram] = {}
+        self.gauge("hasten_worker_start_time_seconds", worker).set(time())
+
+    def gauge(self, name: str, *labels: str) -> Value:
+        """Return a gauge or counter of :data:`FAMILIES`."""
+        return self.registry.value(name, *labels)
+
+    def record(self, trace: Trace) -> None:
+        """Count one finished request."""
+        endpoint = trace.endpoint
+        answer = self._answers.get((endpoint, trace.status))
+        if answer is None:
+            answer = self.registry.value("hasten_requests_total", endpoint, str(trace.status))
+            self._answers[endpoint, trace.status] = answer
+        answer.add()
+        if trace.error is not None:
+            failed = self._errors.get((endpoint, trace.error))
+            if failed is None:
+                failed = self.registry.value("hasten_errors_total", endpoint, trace.error)
+                self._errors[endpoint, trace.error] = failed
+            failed.add()
+        for stage, seconds in trace.spans:
+            histogram = self._stages.get(stage)
+            if histogram is None:
+                histogram = self._stages[stage] = self.registry.histogram(
+                    "hasten_stage_duration_seconds", stage
+                )
+            histogram.observe(seconds)
+        if trace.engine:
+            self._record_call(trace)
+
+    def _record_call(self, trace: Trace) -> None:
+        key = (trace.endpoint, trace.served_model, trace.engine)
+        call = self._calls.get(key)
+        if call is None:
+            operation = _OPERATIONS.get(trace.endpoint, trace.endpoint)
+            call = _Call(self.registry, (operation, trace.provider, trace.served_model, trace.engine))
+            self._calls[key] = call
+        call.duration.observe(trace.duration)
+        if trace.ttft is not None:
+            call.ttft.observe(trace.ttft)
+            tpot = trace.tpot
+            if tpot is not None:
+                call.tpot.observe(tpot)
+        if trace.input_tokens is not None:
+            call.input.observe(trace.input_tokens)
+        output = trace.output_tokens if trace.output_tokens is not None else trace.tokens_seen
+        if output:
+            call.output.observe(output)
+
+    def update_gauges(self) -> None:
+        """Write the gauges; called once a second, and before a scrape."""
+        for gauge in self.gauges:
+            gauge()
+
+    def page(self) -> bytes:
+        """Return the metrics of all workers in Prometheus's text format."""
+        self.update_gauges()
+        return render(FAMILIES, self.registry.collect())
+
+    def _process(self) -> None:
+        usage = resource.getrusage(resource.RUSAGE_SELF)
+        self.gauge("hasten_worker_cpu_seconds_total", self.worker).set(usage.ru_utime + usage.ru_stime)
+        self.gauge("hasten_worker_resident_memory_bytes", self.worker).set(rss_bytes())
+        self.gauge("hasten_worker_open_fds", self.worker).set(open_fds())
+
+
+def rss_bytes() -> int:
+    """Return the resident memory of this process; its peak where the system tells no more."""
+    try:
+        pages = int(Path("/proc/self/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        return peak if sys.platform == "darwin" else peak * 1024
+    return pages * resource.getpagesize()
+
+
+def open_fds() -> int:
+    """Return how many file descriptors this process has open."""
+    try:
+        return len(os.listdir("/dev/fd"))
+    except OSError:
+        return 0

@@ -1,0 +1,152 @@
+"""One worker: listens, serves, reloads, drains. The same object in a single process and in a fleet."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections.abc import Mapping
+from pathlib import Path
+
+from hasten.accept.server import Server
+from hasten.app import App
+from hasten.errors import Unavailable
+from hasten.measure.accesslog import AccessLog
+from hasten.measure.metrics import Metrics
+from hasten.settings import Settings
+from hasten.trace import Trace
+
+log = logging.getLogger("hasten.process")
+
+BACKLOG = 2048
+
+
+def listen(settings: Settings) -> socket.socket:
+    """Return a listening socket for ``server.host`` and ``server.port``; raises :class:`OSError`."""
+    host, port = settings.server.host, settings.server.port
+    family, _, _, _, address = socket.getaddrinfo(
+        host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+    )[0]
+    made = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        made.bind(address)
+        made.listen(BACKLOG)
+        made.setblocking(False)
+    except BaseException:
+        made.close()
+        raise
+    return made
+
+
+class Worker:
+    """Serves one socket with one configuration at a time."""
+
+    def __init__(self, settings: Settings, metrics_file: Path | None = None, index: int = 0) -> None:
+        self.settings = settings
+        self.metrics = Metrics(metrics_file, str(index))
+        self.metrics.gauges.append(self._gauges)
+        self._addresses: dict[str, str | None] = {}
+        self._listener: asyncio.Server | None = None
+        self._stopping = False
+        self._gauge_timer: asyncio.TimerHandle | None = None
+        self.app = App(settings, self.metrics, self._not_ready)
+        self.server = Server(settings.server, self.app.handler, self.app.router, self._finished)
+        self._log = self._make_log(settings)
+
+    # -- life
+
+    async def start(self, sock: socket.socket) -> None:
+        """Begin to accept connections on ``sock``."""
+        loop = asyncio.get_running_loop()
+        self._listener = await loop.create_server(self.server, sock=sock, backlog=BACKLOG)
+        self._every_second()
+
+    async def drain(self, delay: float | None = None) -> None:
+        """Stop: ``/ready`` fails at once, after ``delay`` nothing new is taken, running answers end, then close.
+
+        What still runs at ``server.drain_timeout`` is ended with an error that the client sees.
+        """
+        loop = asyncio.get_running_loop()
+        settings = self.settings.server
+        self._stopping = True
+        deadline = loop.time() + settings.drain_timeout
+        await asyncio.sleep(settings.drain_delay if delay is None else delay)
+        self.server.drain()
+        while self.server.active and loop.time() < deadline:  # noqa: ASYNC110  an answer may end in many places
+            await asyncio.sleep(0.02)
+        self.abort()
+        await self.close()
+
+    def abort(self) -> None:
+        """End all that runs, telling the clients."""
+        self.server.abort(Unavailable("the gateway is shutting down", retry_after=1))
+
+    async def close(self) -> None:
+        """Release everything."""
+        if self._listener is not None:
+            self._listener.close()
+        self.server.close()
+        if self._gauge_timer is not None:
+            self._gauge_timer.cancel()
+        self.app.close()
+        await asyncio.sleep(0)  # the transports' last callbacks
+        if self._log is not None:
+            self._log.close()
+
+    # -- changes
+
+    def reload(self, settings: Settings) -> None:
+        """Serve what comes from now on by ``settings``; what runs ends by the old ones."""
+        if settings.log != self.settings.log:
+            if self._log is not None:
+                self._log.close()
+            self._log = self._make_log(settings)
+        old, self.app = self.app, App(settings, self.metrics, self._not_ready)
+        self.settings = settings
+        self.app.move(self._addresses)
+        self.server.configure(settings.server, self.app.handler, self.app.router)
+        old.close()
+        self.metrics.gauge("hasten_settings_reloads_total", "ok").add()
+
+    def reload_failed(self) -> None:
+        """Count a reload whose settings were refused."""
+        self.metrics.gauge("hasten_settings_reloads_total", "refused").add()
+
+    def move(self, addresses: Mapping[str, str | None]) -> None:
+        """Learn where the managed engines listen now."""
+        self._addresses = dict(addresses)
+        self.app.move(addresses)
+
+    # -- views
+
+    def _not_ready(self) -> str | None:
+        if self._stopping:
+            return "shutting down"
+        return self.app.not_ready()
+
+    def _finished(self, trace: Trace) -> None:
+        self.metrics.record(trace)
+        if self._log is not None:
+            self._log.add(trace)
+
+    def _gauges(self) -> None:
+        server = self.server
+        gauge = self.metrics.gauge
+        gauge("hasten_connections").set(len(server.connections))
+        gauge("hasten_requests_in_flight").set(server.active)
+        gauge("hasten_malformed_requests_total").set(server.malformed)
+        self.app.update_gauges()
+
+    def _every_second(self) -> None:
+        self.metrics.update_gauges()
+        self._gauge_timer = asyncio.get_running_loop().call_later(1.0, self._every_second)
+
+    def _make_log(self, settings: Settings) -> AccessLog | None:
+        if not settings.log.access:
+            return None
+        dropped = self.metrics.gauge("hasten_access_log_dropped_total")
+        return AccessLog(settings.log, dropped.add)
+
+    def __repr__(self) -> str:
+        return f"<Worker {self.server!r}>"

@@ -1,0 +1,170 @@
+"""The settings: frozen structs, one a section, with their defaults and bounds.
+
+``config.py`` fills them from a file and the environment. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+from typing import Annotated, Literal
+
+import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+Count = Annotated[int, msgspec.Meta(ge=1)]
+Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=128)]
+
+
+class Secret:
+    """A string that shows itself only when asked by :meth:`reveal`."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the plain text."""
+        return self._value
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
+
+    def __hash__(self) -> int:
+        return hash(self._value)
+
+    def __repr__(self) -> str:
+        return "<secret>"
+
+
+class KeyHash:
+    """An API key of a client, held as SHA-256 only. Config: the key, ``env:NAME``, or ``sha256:<hex>``."""
+
+    __slots__ = ("digest",)
+
+    def __init__(self, value: str) -> None:
+        if value.startswith("sha256:"):
+            digest = bytes.fromhex(value[7:])
+            if len(digest) != 32:
+                raise ValueError("sha256: needs 64 hexadecimal digits")
+            self.digest = digest
+        else:
+            if not value:
+                raise ValueError("a key must not be empty")
+            self.digest = hashlib.sha256(value.encode()).digest()
+
+    def matches(self, digest: bytes) -> bool:
+        """Compare with the SHA-256 of what a client sent, in constant time."""
+        return hmac.compare_digest(self.digest, digest)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyHash) and self.matches(other.digest)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __repr__(self) -> str:
+        return "<key>"
+
+
+class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of all parts of the settings."""
+
+
+class Server(Section, frozen=True):
+    """Where and how to listen. Sizes in bytes, times in seconds."""
+
+    host: str = "127.0.0.1"
+    port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8400
+    workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    keys: tuple[KeyHash, ...] = ()
+    max_body_bytes: Count = 32 * 1024 * 1024
+    max_header_bytes: Count = 64 * 1024
+    max_depth: Annotated[int, msgspec.Meta(ge=4, le=512)] = 64
+    request_timeout: Positive = 30.0
+    keep_alive: Positive = 75.0
+    write_timeout: Positive = 60.0
+    drain_delay: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    drain_timeout: Positive = 30.0
+
+
+class Timeouts(Section, frozen=True):
+    """Limits of a call to an engine, seconds."""
+
+    connect: Positive = 5.0
+    first_byte: Positive = 300.0
+    idle: Positive = 60.0
+
+
+class Tls(Section, frozen=True):
+    """How an engine's certificate is checked."""
+
+    verify: bool = True
+    ca: str | None = None
+
+
+class OpenAIEngine(Section, frozen=True, tag_field="kind", tag="openai"):
+    """Any server that speaks OpenAI's API. ``base_url`` ends where ``/chat/completions`` begins."""
+
+    base_url: str
+    model: str | None = None
+    api_key: Secret | None = None
+    headers: dict[str, Secret] = {}
+    timeouts: Timeouts = Timeouts()
+    tls: Tls = Tls()
+    max_connections: Count = 4096
+    client: Literal["hasten", "httpx"] = "hasten"
+    proxy: str | None = None
+    http2: bool = False
+
+
+class LlamaEngine(Section, frozen=True, tag_field="kind", tag="llama"):
+    """llama.cpp's server as a child process. ``model``: a catalogue name, a path, or ``hf:owner/repo/file``."""
+
+    model: str = "smollm2-135m"
+    slots: Annotated[int, msgspec.Meta(ge=1, le=256)] = 4
+    context: Annotated[int, msgspec.Meta(ge=256)] = 2048
+    threads: Annotated[int, msgspec.Meta(ge=0)] = 0
+    gpu_layers: int = -1
+    embeddings: bool = False
+    timeouts: Timeouts = Timeouts()
+    start_timeout: Positive = 120.0
+
+
+EngineSettings = OpenAIEngine | LlamaEngine
+
+
+class Model(Section, frozen=True):
+    """A name that clients may ask for."""
+
+    engines: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    balance: Literal["least_loaded", "round_robin"] = "least_loaded"
+    fallback: tuple[str, ...] = ()
+
+
+class Circuit(Section, frozen=True):
+    """When a failing engine is left alone, and for how long (seconds)."""
+
+    failures: Count = 5
+    open: Positive = 1.0
+    open_max: Positive = 30.0
+
+
+class Log(Section, frozen=True):
+    """The access log: JSON lines. ``path``: a file, or standard output. ``prompts``: also log both bodies."""
+
+    access: bool = True
+    path: str | None = None
+    prompts: bool = False
+    max_pending: Count = 10_000
+
+
+class Settings(Section, frozen=True):
+    """The whole configuration."""
+
+    server: Server = Server()
+    engines: dict[Name, EngineSettings] = {}
+    models: dict[Name, Model] = {}
+    circuit: Circuit = Circuit()
+    log: Log = Log()

@@ -1,0 +1,173 @@
+"""The record of one request: where its time went, what was decided, what it used.
+
+Headers, metrics, the access log and later the dashboard, the replay and the guard are all views of it.
+Times are seconds of ``time.perf_counter``; durations are seconds unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+import random
+from time import perf_counter, time
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from hasten.errors import HastenError
+    from hasten.types import Chunk, Event
+
+_random = random.Random()  # seeded by the system; ids need be unique, not secret
+
+
+def new_id() -> str:
+    """Return a request id of 16 hexadecimal digits, unique for practical purposes."""
+    return f"{_random.getrandbits(64):016x}"
+
+
+class Transcript(Protocol):
+    """What was said, kept only where the settings ask for it."""
+
+    def texts(self) -> tuple[str, str]:
+        """Return the request and the answer."""
+
+
+class Trace:
+    """One request from its first byte to the last byte of its reply.
+
+    ========== ===========================================================
+    t0         the request's first byte was seen
+    t_first    the first non-empty token was passed on (``None``: none yet)
+    t_last     the last token was passed on
+    t_end      the reply was complete, or failed
+    ========== ===========================================================
+    """
+
+    __slots__ = (
+        "attempts",
+        "cache",
+        "cached_tokens",
+        "complexity",
+        "endpoint",
+        "engine",
+        "error",
+        "finish_reason",
+        "id",
+        "input_tokens",
+        "model",
+        "output_tokens",
+        "parent",
+        "provider",
+        "reasons",
+        "route",
+        "served_model",
+        "spans",
+        "status",
+        "stream",
+        "t0",
+        "t_end",
+        "t_first",
+        "t_last",
+        "tenant",
+        "tokens_seen",
+        "transcript",
+        "wall",
+    )
+
+    def __init__(self, t0: float | None = None, id: str | None = None) -> None:
+        self.id = id or new_id()
+        self.t0 = perf_counter() if t0 is None else t0
+        self.wall = time()
+        self.t_first: float | None = None
+        self.t_last: float | None = None
+        self.t_end: float | None = None
+        self.endpoint = ""
+        self.tenant = ""
+        self.model = ""  # as the client asked
+        self.served_model = ""  # the configured model that answered (differs after a fallback)
+        self.engine = ""
+        self.provider = ""
+        self.parent = ""  # W3C traceparent, as sent by the client
+        self.stream = False
+        self.status = 0
+        self.error: str | None = None  # the error's code
+        self.finish_reason: str | None = None
+        self.input_tokens: int | None = None
+        self.output_tokens: int | None = None
+        self.cached_tokens: int | None = None
+        self.tokens_seen = 0  # non-empty events; stands in for output_tokens where no usage is sent
+        self.attempts = 0
+        self.spans: list[tuple[str, float]] = []  # (stage, duration), in order of their end
+        self.reasons: list[str] = []  # fallbacks, bypasses: "vllm-a: engine_refused"
+        self.transcript: Transcript | None = None
+        self.cache = ""
+        self.route = ""
+        self.complexity: float | None = None
+
+    def span(self, stage: str, since: float) -> float:
+        """Record that ``stage`` ran from ``since`` until now; return now."""
+        now = perf_counter()
+        self.spans.append((stage, now - since))
+        return now
+
+    def server_timing(self) -> str:
+        """Return the value of the ``server-timing`` header: the stages that ran, milliseconds."""
+        return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in self.spans])
+
+    def saw(self, event: Event) -> None:
+        """Take over what an engine's object says of tokens and of the end."""
+        if event.choices:
+            for choice in event.choices:
+                if choice.finish_reason is not None:
+                    self.finish_reason = choice.finish_reason
+        usage = event.usage
+        if usage is not None:
+            self.input_tokens = usage.prompt_tokens
+            self.output_tokens = usage.completion_tokens
+            details = usage.prompt_tokens_details
+            if details:
+                cached = details.get("cached_tokens")
+                self.cached_tokens = cached if isinstance(cached, int) else None
+
+    @property
+    def duration(self) -> float:
+        """Seconds from the first byte of the request to the end of the reply (so far)."""
+        return (self.t_end or perf_counter()) - self.t0
+
+    @property
+    def ttft(self) -> float | None:
+        """Time to first token, seconds; ``None`` for replies that were not streamed."""
+        return None if self.t_first is None else self.t_first - self.t0
+
+    @property
+    def tpot(self) -> float | None:
+        """Time per output token after the first, (E2E - TTFT) / (output tokens - 1), seconds."""
+        tokens = self.output_tokens or self.tokens_seen
+        if self.t_first is None or self.t_last is None or tokens < 2:
+            return None
+        return (self.t_last - self.t_first) / (tokens - 1)
+
+    def __repr__(self) -> str:
+        state = f"{self.status} {self.duration * 1e3:.1f} ms" if self.t_end else "in flight"
+        return f"<Trace {self.id} {self.endpoint} {self.model!r} -> {self.engine!r} {state}>"
+
+
+class StreamTap:
+    """Fills a :class:`Trace` from a stream as it passes (a :class:`hasten.types.Tap`)."""
+
+    __slots__ = ("trace",)
+
+    def __init__(self, trace: Trace) -> None:
+        self.trace = trace
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        event = chunk.event
+        if event is None:
+            return
+        trace = self.trace
+        if chunk.has_token:
+            if trace.t_first is None:
+                trace.t_first = chunk.at
+            trace.t_last = chunk.at
+            trace.tokens_seen += 1
+        trace.saw(event)
+
+    def on_end(self, error: HastenError | None) -> None:
+        pass

@@ -1,0 +1,284 @@
+"""What passes from stage to stage: a request in, a reply out, chunks of a streamed reply.
+
+One callable type runs through everything: a :data:`Handler` takes a :class:`Request` and returns a
+:class:`Reply`; a :class:`Stage` is given the next handler. A reply is whole (``body``) or in motion
+(``stream``). A stage that wants to see a stream adds a :class:`Tap`; it never wraps the stream.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any, Protocol
+
+import msgspec
+
+from hasten.errors import ClientGone, HastenError
+from hasten.trace import Trace
+
+#: (lower-case name, value) pairs, as bytes on the wire.
+Headers = list[tuple[bytes, bytes]]
+
+
+# -- the request ------------------------------------------------------------------------------------
+
+
+class StreamOptions(msgspec.Struct):
+    """The known part of ``stream_options``."""
+
+    include_usage: bool | None = None
+
+
+class Message(msgspec.Struct):
+    """The known part of a chat message; ``content`` is text, parts, or null."""
+
+    role: str
+    content: str | list[dict[str, Any]] | None = None
+
+
+class Fields(msgspec.Struct, kw_only=True):
+    """Fields that chat, completion and embedding requests share."""
+
+    model: str
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+
+
+class Request:
+    """One call for an engine.
+
+    ``endpoint``: ``chat``, ``completions`` or ``embeddings``. ``model``: as the client asked. ``body``: the
+    JSON for the engine in OpenAI's format; bytes that no stage changed are the client's own. ``fields``: the
+    decoded known fields of ``body``, read-only. ``headers``: the client's, lower-case names.
+    """
+
+    __slots__ = ("body", "endpoint", "fields", "headers", "model", "stream", "trace")
+
+    def __init__(
+        self,
+        endpoint: str,
+        fields: Fields,
+        body: bytes,
+        trace: Trace,
+        headers: dict[bytes, bytes] | None = None,
+    ) -> None:
+        self.endpoint = endpoint
+        self.fields = fields
+        self.model = fields.model
+        self.stream = bool(fields.stream)
+        self.body = body
+        self.trace = trace
+        self.headers = headers or {}
+
+    def __repr__(self) -> str:
+        return f"<Request {self.endpoint} {self.model!r} {len(self.body)} bytes{' stream' * self.stream}>"
+
+
+# -- the reply --------------------------------------------------------------------------------------
+
+
+class Usage(msgspec.Struct):
+    """Token counts as OpenAI-compatible engines send them."""
+
+    prompt_tokens: int | None = None
+    completion_tokens: int | None = None
+    total_tokens: int | None = None
+    prompt_tokens_details: dict[str, Any] | None = None
+
+
+class Delta(msgspec.Struct):
+    """The known part of a chat delta or message."""
+
+    content: str | None = None
+    reasoning_content: str | None = None
+    reasoning: str | None = None
+    refusal: str | None = None
+    tool_calls: list[dict[str, Any]] | None = None
+
+
+class Choice(msgspec.Struct):
+    """The known part of a choice, of a chat or a text completion, streamed or whole."""
+
+    index: int = 0
+    delta: Delta | None = None
+    message: Delta | None = None
+    text: str | None = None
+    finish_reason: str | None = None
+
+
+class Event(msgspec.Struct):
+    """The known part of one JSON object from an engine: an event's data or a whole answer."""
+
+    choices: list[Choice] | None = None
+    usage: Usage | None = None
+    error: Any = None
+
+
+class Chunk:
+    """One server-sent event of a streamed reply.
+
+    ``raw``: the whole event as the engine sent it, blank line included. ``event``: its data decoded, ``None``
+    for comments, ``[DONE]`` and data of an unknown shape. ``at``: when it came, ``time.perf_counter`` seconds.
+    """
+
+    __slots__ = ("at", "done", "event", "raw")
+
+    def __init__(self, raw: bytes, event: Event | None, at: float, done: bool = False) -> None:
+        self.raw = raw
+        self.event = event
+        self.at = at
+        self.done = done
+
+    @property
+    def has_token(self) -> bool:
+        """Whether the event carries a non-empty piece of output."""
+        event = self.event
+        if event is None or not event.choices:
+            return False
+        for choice in event.choices:
+            delta = choice.delta
+            if delta is None:
+                if choice.text:
+                    return True
+            elif (
+                delta.content
+                or delta.reasoning_content
+                or delta.reasoning
+                or delta.tool_calls
+                or delta.refusal
+            ):
+                return True
+        return False
+
+    def __repr__(self) -> str:
+        return f"<Chunk {self.raw[:60]!r}{' ...' * (len(self.raw) > 60)}>"
+
+
+class Tap(Protocol):
+    """Sees a stream pass. Must not raise and must not block."""
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        """Called for each event, before the client gets it."""
+
+    def on_end(self, error: HastenError | None) -> None:
+        """Called once: ``None`` after a complete reply, else why it ended."""
+
+
+class Source(Protocol):
+    """What produces a stream: can be held, resumed and called off."""
+
+    def pause(self) -> None:
+        """Stop reading: the reader is slow."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def cancel(self) -> None:
+        """Give the stream up; nothing more is fed."""
+
+
+class Stream:
+    """A reply in motion: the source feeds it, taps watch it, one sink takes it.
+
+    Push, not pull: a chunk goes from the engine's socket to the client's in one call, without a task, a
+    future or a queue between. What comes before the sink is attached is kept for it.
+    """
+
+    __slots__ = ("_early", "_ended", "_sink", "error", "source", "taps")
+
+    def __init__(self, source: Source) -> None:
+        self.source = source
+        self.taps: list[Tap] = []
+        self.error: HastenError | None = None
+        self._sink: Tap | None = None
+        self._early: list[Chunk] = []
+        self._ended = False
+
+    @property
+    def ended(self) -> bool:
+        """Whether the source has said its last."""
+        return self._ended
+
+    def feed(self, chunk: Chunk) -> None:
+        """From the source: one more event."""
+        if self._sink is None:
+            self._early.append(chunk)
+        else:
+            for tap in self.taps:
+                tap.on_chunk(chunk)
+            self._sink.on_chunk(chunk)
+
+    def end(self, error: HastenError | None = None) -> None:
+        """From the source: the reply is complete, or ended with ``error``. A second call does nothing."""
+        if self._ended:
+            return
+        self._ended = True
+        self.error = error
+        if self._sink is not None:
+            self._finish()
+
+    def attach(self, sink: Tap) -> None:
+        """From accept: ``sink`` takes the stream, beginning with what has come already."""
+        # Taps are called here and not earlier, so that a stage can add one after `await next(request)`.
+        early, self._early = self._early, []
+        self._sink = sink
+        for chunk in early:
+            self.feed(chunk)
+        if self._ended:
+            self._finish()
+
+    def cancel(self) -> None:
+        """From accept: nobody reads any more. The taps end with :class:`ClientGone`, the sink hears nothing."""
+        if not self._ended:
+            self._ended = True
+            self._sink = None
+            self.error = ClientGone("the client closed the connection")
+            self.source.cancel()
+            self._finish()
+
+    def _finish(self) -> None:
+        for tap in self.taps:
+            tap.on_end(self.error)
+        if self._sink is not None:
+            self._sink.on_end(self.error)
+
+    def __repr__(self) -> str:
+        state = "ended" if self._ended else "open"
+        return f"<Stream {state}, {len(self.taps)} taps, {len(self._early)} kept>"
+
+
+class Reply:
+    """An engine's answer on its way to the client.
+
+    Either ``body`` holds it all, or ``stream`` brings it. ``event`` is the decoded ``body`` where a stage needed
+    it. ``headers`` are the engine's own that are worth passing on.
+    """
+
+    __slots__ = ("body", "content_type", "event", "headers", "status", "stream")
+
+    def __init__(
+        self,
+        status: int = 200,
+        body: bytes = b"",
+        content_type: bytes = b"application/json",
+        stream: Stream | None = None,
+        event: Event | None = None,
+    ) -> None:
+        self.status = status
+        self.body = body
+        self.content_type = content_type
+        self.stream = stream
+        self.event = event
+        self.headers: Headers = []
+
+    def __repr__(self) -> str:
+        return f"<Reply {self.status} {self.stream or f'{len(self.body)} bytes'}>"
+
+
+Handler = Callable[[Request], Awaitable[Reply]]
+
+
+class Stage(Protocol):
+    """One step of a request's way: acts on the request, calls ``next``, may act on the reply or tap it."""
+
+    async def __call__(self, request: Request, next: Handler) -> Reply:
+        """Return the reply, from ``next`` or without it."""

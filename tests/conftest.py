@@ -1,0 +1,26 @@
+"""Runs ``async def`` tests, each on a loop of its own, within a time limit."""
+
+import asyncio
+import inspect
+from typing import Any
+
+import pytest
+import uvloop
+
+LIMIT = 60.0  # seconds
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
+    test = pyfuncitem.obj
+    if not inspect.iscoroutinefunction(test):
+        return None
+    wanted = inspect.signature(test).parameters
+    args: dict[str, Any] = {name: pyfuncitem.funcargs[name] for name in wanted}
+
+    async def limited() -> None:
+        async with asyncio.timeout(LIMIT):
+            await test(**args)
+
+    uvloop.run(limited())
+    return True
