@@ -108,17 +108,28 @@ class Hasten(Candidate):
 
 
 class VllmRouter(Candidate):
-    """vLLM's router, in Rust; its metrics port is moved so that two can run."""
+    """vLLM's router, in Rust, as it ships; only its metrics port is moved, so that two can run.
+
+    Its default policy, ``cache_aware``, asks the upstream to render each chat before it sends it on.
+    """
 
     name = "vllm-router"
+    policy: tuple[str, ...] = ()
 
     def install(self) -> str:
-        return pip_install(self.name, "vllm-router")
+        return pip_install("vllm-router", "vllm-router")
 
     def command(self, port: int, upstream: int, folder: Path) -> list[str]:
-        program = str(CACHE / self.name / "bin" / "vllm-router")
+        program = str(CACHE / "vllm-router" / "bin" / "vllm-router")
         words = [program, "--host", "127.0.0.1", "--port", str(port), "--prometheus-port", str(free_port())]
-        return [*words, "--worker-urls", f"http://127.0.0.1:{upstream}"]
+        return [*words, "--worker-urls", f"http://127.0.0.1:{upstream}", *self.policy]
+
+
+class VllmRouterPlain(VllmRouter):
+    """The same without its cache-aware policy: it does less than as shipped, and is the harder one to beat."""
+
+    name = "vllm-router-rr"
+    policy = ("--policy", "round_robin")
 
 
 class LiteLlm(Candidate):
@@ -143,7 +154,11 @@ class LiteLlm(Candidate):
 
 
 class Portkey(Candidate):
-    """Portkey's gateway on Node.js; the request's headers name the upstream."""
+    """Portkey's gateway on Node.js; the request's headers name the upstream.
+
+    Its range of versions for ``@hono/node-server`` admits ones (1.14 to 1.19) with which 1.15.2 answers streams with
+    status 500, so an older one in that range is asked for.
+    """
 
     name = "portkey"
     package = "@portkey-ai/gateway"
@@ -160,6 +175,8 @@ class Portkey(Candidate):
             tool = shutil.which("npm")
             if tool is None:
                 raise Failed("npm is not there")
+            pinned = {"overrides": {"@hono/node-server": "1.13.8"}}
+            (folder / "package.json").write_text(json.dumps(pinned))
             run_quietly([tool, "install", "--prefix", str(folder), "--no-fund", "--no-audit", self.package])
         found: str = json.loads(manifest.read_text())["version"]
         return found
@@ -173,7 +190,9 @@ class Portkey(Candidate):
         return {"x-portkey-provider": "openai", "x-portkey-custom-host": host}
 
 
-ALL: dict[str, Callable[[], Candidate]] = {kind.name: kind for kind in (Hasten, VllmRouter, LiteLlm, Portkey)}
+ALL: dict[str, Callable[[], Candidate]] = {
+    kind.name: kind for kind in (Hasten, VllmRouter, VllmRouterPlain, Portkey, LiteLlm)
+}
 
 
 def pip_install(name: str, package: str) -> str:

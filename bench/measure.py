@@ -88,8 +88,8 @@ class Bench:
     def whole(self, running: Running, canned: Canned) -> Figures:
         """Measure one candidate once: CPU time a request and requests/s, then the latency at one connection.
 
-        The requests that the CPU time is divided by are counted at the upstream, after the gateway has come to rest:
-        it may go on with those that were under way when the load ended.
+        The requests that the CPU time is divided by are the chat completions that the upstream answered until the
+        gateway has come to rest: it may go on with those that were under way when the load ended.
         """
         self.load(running, CONNECTIONS, 1)
         child = running.child

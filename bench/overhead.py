@@ -21,11 +21,12 @@ from pathlib import Path
 from types import FrameType
 
 from candidates import ALL, Candidate, Running
-from hasten.bench.report import environment
-from measure import Bench, Figures
 from processes import Failed
 from results import Results, write
 from upstream import Canned
+
+from hasten.bench.report import environment
+from measure import Bench, Figures
 
 #: phase: streams, milliseconds between events
 STREAMING = {"events": (60, 10.0), "tokens": (200, 20.0)}

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 TICK = 1 / os.sysconf("SC_CLK_TCK")  # seconds
@@ -57,15 +58,10 @@ class Child:
     def end(self) -> None:
         """Ask the process group to end; kill what is left after five seconds."""
         for number in (signal.SIGTERM, signal.SIGKILL):
-            try:
+            with suppress(ProcessLookupError):
                 os.killpg(self.process.pid, number)
-            except ProcessLookupError:
-                pass
-            try:
+            with suppress(subprocess.TimeoutExpired):
                 self.process.wait(5)
-            except subprocess.TimeoutExpired:
-                continue
-        self.process.wait()
 
     def cpu_seconds(self) -> float:
         """Return user + system time so far, of all threads of the process and its living children.

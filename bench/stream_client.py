@@ -101,7 +101,7 @@ async def run(port: int, request: bytes, streams: int, warmup: float, seconds: f
         await asyncio.sleep(warmup / 2 / streams)
     await asyncio.sleep(result.end - perf_counter())
     result.end = 0.0
-    found = {
+    found: dict[str, object] = {
         "all_events": result.all_events,
         "events": result.events,
         "streams": result.streams,

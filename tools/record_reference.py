@@ -43,7 +43,12 @@ PROMPTS: list[tuple[str, list[dict[str, str]]]] = [
     ("german", [{"role": "user", "content": "Wie heißt die Hauptstadt von Österreich?"}]),
     (
         "long",
-        [{"role": "user", "content": RIVER * 6 + "\n\nHow many mills were once on this stretch of the river?"}],
+        [
+            {
+                "role": "user",
+                "content": RIVER * 6 + "\n\nHow many mills were once on this stretch of the river?",
+            }
+        ],
     ),
     (
         "system",
@@ -77,7 +82,10 @@ PROMPTS: list[tuple[str, list[dict[str, str]]]] = [
         ],
     ),
     ("emoji", [{"role": "user", "content": "What does 🎉🎂 mean? 👩‍🚀"}]),
-    ("unicode", [{"role": "user", "content": "Translate to English: こんにちは世界. Привет, мир! naïve café"}]),
+    (
+        "unicode",
+        [{"role": "user", "content": "Translate to English: こんにちは世界. Привет, мир! naïve café"}],
+    ),
     ("blank", [{"role": "user", "content": " "}]),
     ("letter", [{"role": "user", "content": "a"}]),
     ("markers", [{"role": "user", "content": "Repeat after me:\n\n\t`x  =  {}`  <b>&amp;</b>\r\n"}]),
@@ -109,7 +117,10 @@ def record(path: Path) -> dict[str, Any]:
     where: dict[str, Any] = {"gguf_file": path.name}
     tokenizer: Any = transformers.AutoTokenizer.from_pretrained(path.parent, **where)
     model: Any = transformers.AutoModelForCausalLM.from_pretrained(
-        path.parent, dtype=torch.float32, quantization_config=transformers.GgufConfig(dequantize=True), **where
+        path.parent,
+        dtype=torch.float32,
+        quantization_config=transformers.GgufConfig(dequantize=True),
+        **where,
     ).eval()
     answers = []
     for name, messages in PROMPTS:
@@ -117,12 +128,23 @@ def record(path: Path) -> dict[str, Any]:
         ids, margins = greedy(model, prompt, tokenizer.eos_token_id)
         text = tokenizer.decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         answers.append(
-            {"name": name, "messages": messages, "prompt_ids": prompt, "ids": ids, "text": text, "margins": margins}
+            {
+                "name": name,
+                "messages": messages,
+                "prompt_ids": prompt,
+                "ids": ids,
+                "text": text,
+                "margins": margins,
+            }
         )
         print(f"{name}: {len(prompt)} tokens, {text!r}", file=sys.stderr)
     return {
         "weights_sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
-        "made_with": {"torch": torch.__version__, "transformers": transformers.__version__, "dtype": "float32"},
+        "made_with": {
+            "torch": torch.__version__,
+            "transformers": transformers.__version__,
+            "dtype": "float32",
+        },
         "steps": STEPS,
         "chat": answers,
         "plain": [{"text": text, "ids": tokenizer(text).input_ids} for text in PLAIN],

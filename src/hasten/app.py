@@ -13,7 +13,7 @@ from hasten.accept.routes import Head, Route, Router
 from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
-from hasten.errors import UnknownModel
+from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import prometheus
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
@@ -86,9 +86,22 @@ def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:
         if isinstance(given, LlamaEngine):
             http = OpenAISettings(base_url="", timeouts=given.timeouts)
             made[name] = OpenAIEngine(name, http, provider="llama.cpp", managed=True)
+        elif given.client == "httpx":
+            made[name] = httpx_engine(name, given)
         else:
             made[name] = OpenAIEngine(name, given)
     return made
+
+
+def httpx_engine(name: str, settings: OpenAISettings) -> OpenAIEngine:
+    """Return an engine behind the httpx library, which is an extra; raise :class:`SettingsError` without it."""
+    try:
+        from hasten.engines.httpx_client import HttpxEngine
+    except ImportError:
+        raise SettingsError(
+            [f"engines.{name}.client: httpx is not installed: pip install 'hasten[httpx]'"]
+        ) from None
+    return HttpxEngine(name, settings)
 
 
 def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:

@@ -59,7 +59,7 @@ def parse(text: str, source: str = "settings", environ: Mapping[str, str] = os.e
         root = yaml.compose(text, Loader=yaml.SafeLoader)
         if root is not None:
             _index(root, (), lines, problems)
-        tree = yaml.safe_load(text)
+        tree = _plain(text)
     except yaml.YAMLError as exc:
         mark = getattr(exc, "problem_mark", None)
         where = f"line {mark.line + 1}, column {mark.column + 1}: " if mark else ""
@@ -87,6 +87,14 @@ def build(
 ) -> s.Settings:
     """Check a tree of plain values and return the settings it stands for."""
     return _Builder(lines or {}, environ, source).build(tree)
+
+
+def _plain(text: str) -> Any:
+    """Return YAML as plain values. The library lets slip other errors than its own for a date like 2024-13-45."""
+    try:
+        return yaml.safe_load(text)
+    except (ValueError, LookupError, AttributeError, TypeError):
+        raise yaml.YAMLError("a value is not what its tag or form promises") from None
 
 
 def _index(node: yaml.Node, path: tuple[str, ...], lines: Lines, problems: list[str]) -> None:
@@ -161,7 +169,7 @@ class _Builder:
                     below = node[part] = {}
                 node = below
             try:
-                node[path[-1]] = yaml.safe_load(text)
+                node[path[-1]] = _plain(text)
             except yaml.YAMLError:
                 self._problem(path, f"the value of {name} is not valid YAML")
 

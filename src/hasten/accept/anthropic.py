@@ -114,7 +114,7 @@ class AnthropicWire:
         if message.content or message.refusal:
             content.append({"type": "text", "text": message.content or message.refusal})
         for call in message.tool_calls or ():
-            function = call.get("function") or {}
+            function = _function(call)
             content.append(
                 {
                     "type": "tool_use",
@@ -292,6 +292,12 @@ def _tool_choice(choice: _ToolChoice) -> Block:
 # -- the reply ------------------------------------------------------------------------------------
 
 
+def _function(call: Block) -> Block:
+    """Return the function of a tool call; an engine may send anything in its place."""
+    function = call.get("function")
+    return function if isinstance(function, dict) else {}
+
+
 def _arguments(text: object) -> Any:
     """Return a tool call's arguments as an object; as ``{"_raw": text}`` when the model wrote no JSON."""
     if isinstance(text, dict):
@@ -305,7 +311,9 @@ def _arguments(text: object) -> Any:
 
 def _usage(usage: Usage | None) -> dict[str, int]:
     prompt = (usage.prompt_tokens if usage else None) or 0
-    cached = ((usage.prompt_tokens_details if usage else None) or {}).get("cached_tokens") or 0
+    cached = ((usage.prompt_tokens_details if usage else None) or {}).get("cached_tokens")
+    if not isinstance(cached, int):
+        cached = 0
     return {
         "input_tokens": max(0, prompt - cached),
         "output_tokens": (usage.completion_tokens if usage else None) or 0,
@@ -393,7 +401,7 @@ class AnthropicEncoder:
             yield from self._block("text", {"type": "text", "text": ""})
             yield self._piece({"type": "text_delta", "text": text})
         for call in delta.tool_calls or ():
-            function = call.get("function") or {}
+            function = _function(call)
             start: Block = {
                 "type": "tool_use",
                 "id": call.get("id") or f"toolu_{self._request.trace.id}_{call.get('index', 0)}",
@@ -401,8 +409,10 @@ class AnthropicEncoder:
                 "input": {},
             }
             yield from self._block(f"tool_use {call.get('index', 0)}", start)
-            if function.get("arguments"):
-                yield self._piece({"type": "input_json_delta", "partial_json": function["arguments"]})
+            arguments = function.get("arguments")
+            if arguments:
+                text = arguments if isinstance(arguments, str) else msgspec.json.encode(arguments).decode()
+                yield self._piece({"type": "input_json_delta", "partial_json": text})
 
     def _block(self, kind: str, start: Block) -> Iterator[bytes]:
         """Open a block of ``kind``, closing another one, unless it is open already."""

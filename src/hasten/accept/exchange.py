@@ -86,6 +86,7 @@ class Exchange:
             if route.wire is None:
                 assert route.page is not None
                 reply = await route.page(head)
+                body = reply.body
             else:
                 if self._server.draining:
                     raise Unavailable("the gateway is shutting down", retry_after=1)
@@ -95,6 +96,10 @@ class Exchange:
                 trace.stream = request.stream
                 trace.span("accept", trace.t0)
                 reply = await self._server.handler(request)
+                if reply.stream is None:
+                    if reply.event is not None:
+                        trace.saw(reply.event)
+                    body = route.wire.whole(request, reply)
         except HastenError as exc:
             self._task = None
             self._fail(exc)
@@ -106,7 +111,7 @@ class Exchange:
             self._fail(HastenError(f"an internal error occurred ({type(exc).__name__})"))
         else:
             self._task = None
-            self._answer(reply)
+            self._answer(reply, body)
 
     # -- writing
 
@@ -137,7 +142,7 @@ class Exchange:
             f"x-request-id: {trace.id}\r\n{shown}"
         )
 
-    def _answer(self, reply: Reply) -> None:
+    def _answer(self, reply: Reply, body: bytes) -> None:
         trace = self.trace
         trace.status = reply.status
         transport = self._connection.transport
@@ -145,27 +150,18 @@ class Exchange:
         if transport.is_closing():
             if stream is not None:
                 stream.cancel()
+            self._gone()
             return
-        request = self._request
-        wire = self._head.route.wire if self._head.route is not None else None
         if stream is None:
-            body = reply.body
-            if wire is not None and request is not None:
-                if reply.event is not None:
-                    trace.saw(reply.event)
-                try:
-                    body = wire.whole(request, reply)
-                except HastenError as exc:
-                    self._fail(exc)
-                    return
             head = f"{self._headers(reply)}content-length: {len(body)}\r\n\r\n".encode("latin-1")
             transport.write(head if self._head.method == b"HEAD" else head + body)
             self._finish()
             return
-        assert wire is not None
-        assert request is not None
+        assert self._head.route is not None
+        assert self._head.route.wire is not None
+        assert self._request is not None
         self._stream = stream
-        self._encoder = wire.encoder(request)
+        self._encoder = self._head.route.wire.encoder(self._request)
         if self._chunked:
             framing = "transfer-encoding: chunked\r\n"
         else:
@@ -209,6 +205,7 @@ class Exchange:
         trace.error = error.code or error.type
         transport = self._connection.transport
         if transport.is_closing():
+            self._gone()
             return
         body, lines = error_bytes(error, self._head)
         shown = f"server-timing: {trace.server_timing()}\r\n" if trace.spans else ""
@@ -217,11 +214,11 @@ class Exchange:
         if not self._keep or self._server.draining:
             self._keep = False
             shown += "connection: close\r\n"
-        transport.write(
+        head = (
             f"HTTP/1.1 {lines}content-length: {len(body)}\r\ndate: {self._server.date}\r\n"
-            f"x-request-id: {trace.id}\r\n{shown}\r\n".encode("latin-1")
-            + body
-        )
+            f"x-request-id: {trace.id}\r\n{shown}\r\n"
+        ).encode("latin-1")
+        transport.write(head if self._head.method == b"HEAD" else head + body)
         self._finish()
 
     def _finish(self) -> None:
@@ -247,7 +244,6 @@ class Exchange:
 
     def client_gone(self) -> None:
         """The connection is lost: give the request up, at the engine too."""
-        error = ClientGone("the client closed the connection")
         if self._task is not None:
             self._task.cancel()
             self._task = None
@@ -256,9 +252,13 @@ class Exchange:
             self._stream = None
         else:
             return
+        self._gone()
+
+    def _gone(self) -> None:
+        """Count the request as given up by the client."""
         trace = self.trace
-        trace.error = error.code
-        trace.status = trace.status or error.status
+        trace.error = ClientGone.code
+        trace.status = trace.status or ClientGone.status
         trace.t_end = perf_counter()
         self._server.on_finish(trace)
 

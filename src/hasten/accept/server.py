@@ -153,9 +153,8 @@ class Connection(asyncio.Protocol):
         phase = self._phase
         if phase == "refused" or self._parser is None:
             return
-        if phase != "body":
-            self._head_bytes += len(data)
-        else:
+        self._head_bytes += len(data)
+        if phase == "body":
             self._since = perf_counter()
         try:
             self._parser.feed_data(data)
@@ -166,7 +165,8 @@ class Connection(asyncio.Protocol):
                 self.server.malformed += 1
                 self._refuse(RequestError("the request is not valid HTTP/1.1"))
         else:
-            if self._phase == "head" and self._head_bytes > self.server.settings.max_header_bytes:
+            # In a body only what is not content counts: trailers, chunk extensions.
+            if self._phase in ("head", "body") and self._head_bytes > self.server.settings.max_header_bytes:
                 self._refuse(self._too_large())
 
     def eof_received(self) -> bool:
@@ -189,6 +189,8 @@ class Connection(asyncio.Protocol):
         self._paused_since = 0.0
         if self._exchange is not None:
             self._exchange.resume()
+        elif self._queue and self._phase != "refused":
+            self._next()
 
     # -- httptools
 
@@ -203,8 +205,11 @@ class Connection(asyncio.Protocol):
         self._head.target += url
 
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._phase != "head":  # a trailer: it comes after the checks, so it counts for nothing
+            return
         headers = self._head.headers
         name = name.lower()
+        value = value.rstrip(b" \t")
         if name in headers:
             if name in _ONCE:
                 self._head.error = RequestError(f"the header {name.decode('latin-1')} was sent twice")
@@ -216,7 +221,10 @@ class Connection(asyncio.Protocol):
             return
         head = self._head
         head.method = self._parser.get_method()
-        head.http10 = self._parser.get_http_version() != "1.1"
+        version = self._parser.get_http_version()
+        head.http10 = version == "1.0"
+        if version not in ("1.0", "1.1"):
+            head.error = RequestError("only HTTP/1.1 and HTTP/1.0 are spoken here")
         head.keep_alive = self._parser.should_keep_alive()
         head.settle()
         error = self._check_head(head)
@@ -231,6 +239,7 @@ class Connection(asyncio.Protocol):
     def on_body(self, data: bytes) -> None:
         if self._phase != "body":
             return
+        self._head_bytes = 0
         if not self._body:
             self._body = data
             head_size = len(data)
@@ -249,7 +258,7 @@ class Connection(asyncio.Protocol):
         self._phase = "idle"
         body = self._body if isinstance(self._body, bytes) else b"".join(self._body)
         self._body = b""
-        if self._exchange is None:
+        if self._exchange is None and not self._paused_since:
             self._start(self._head, body)
         else:
             self._queue.append((self._head, body))
@@ -311,10 +320,14 @@ class Connection(asyncio.Protocol):
             return
         if not keep or self.server.draining:
             self.close()
-        elif self._queue:
-            if len(self._queue) >= MAX_PIPELINED:
-                self.transport.resume_reading()
-            self._start(*self._queue.popleft())
+        elif self._queue and not self._paused_since:  # a client that does not read gets no further answer
+            self._next()
+
+    def _next(self) -> None:
+        """Answer the request that has waited longest."""
+        if len(self._queue) == MAX_PIPELINED:
+            self.transport.resume_reading()
+        self._start(*self._queue.popleft())
 
     def _refuse(self, error: HastenError) -> None:
         """Answer with ``error`` and read nothing more from this connection."""

@@ -7,7 +7,7 @@ import sys
 
 import uvloop
 
-from hasten.cli.models import pull_with_progress
+from hasten.cli.models import pull_with_bar
 from hasten.process.logs import set_up_logging
 from hasten.process.main import Main
 from hasten.process.source import Source
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
     set_up_logging()
     for engine in settings.engines.values():
         if isinstance(engine, LlamaEngine):
-            pull_with_progress(engine.model)
+            pull_with_bar(engine.model)
     try:
         uvloop.run(_serve(settings, source))
     except OSError as exc:

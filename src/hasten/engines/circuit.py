@@ -63,7 +63,8 @@ class Circuit:
         """It answered (an error of the client's making counts as an answer)."""
         self.failures = self._opened = 0
         self._probing = False
-        self._resting_until = 0.0
+        if self._resting_until and self._clock() >= self._resting_until:  # a pause asked for is kept
+            self._resting_until = 0.0
 
     def failure(self) -> None:
         """It failed. Opens after the configured number in a row, and at once when a probe fails."""

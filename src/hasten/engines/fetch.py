@@ -99,7 +99,9 @@ def download(url: str, part: Path, progress: Progress, token: str | None = None)
             if attempt == TRIES - 1:
                 host = urllib.parse.urlsplit(url).netloc
                 reason = getattr(exc, "reason", exc)
-                raise WeightsError(f"{host} could not be read: {reason}; what came is kept, try again") from exc
+                raise WeightsError(
+                    f"{host} could not be read: {reason}; try again, what came is kept"
+                ) from exc
         time.sleep(PAUSE)
     raise AssertionError("unreachable")
 
@@ -198,7 +200,13 @@ def pips() -> list[list[str]]:
 
 def _pip_download(requirement: str, folder: Path, progress: Progress) -> Path:
     """Return the wheel that pip put into ``folder``. pip knows the user's indexes, proxies and certificates."""
-    options = ["--no-deps", "--only-binary=:all:", "--progress-bar=off", "--no-input", "--disable-pip-version-check"]
+    options = [
+        "--no-deps",
+        "--only-binary=:all:",
+        "--progress-bar=off",
+        "--no-input",
+        "--disable-pip-version-check",
+    ]
     last = "no pip was found: install pip or uv"
     for pip in pips():
         command = [*pip, "download", *options, "--dest", str(folder), requirement]
@@ -206,7 +214,9 @@ def _pip_download(requirement: str, folder: Path, progress: Progress) -> Path:
         env = {**os.environ, "TMPDIR": str(folder)}
         with (
             tempfile.TemporaryFile() as output,
-            subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env) as process,
+            subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env=env
+            ) as process,
         ):
             try:
                 while process.poll() is None:

@@ -51,6 +51,7 @@ class Connection(asyncio.Protocol):
         "_headers",
         "_in_body",
         "_parser",
+        "_paused",
         "_pool",
         "_receiver",
         "closed",
@@ -72,6 +73,7 @@ class Connection(asyncio.Protocol):
         self._head_bytes = 0
         self._in_body = False
         self._framed = False
+        self._paused = False
         self.closed = False
         self.deadline = 0.0
         self.waiting_for = "first byte"
@@ -93,18 +95,21 @@ class Connection(asyncio.Protocol):
 
     def extend(self, now: float) -> None:
         """Something arrived at ``now``: the idle limit counts from here."""
-        self.deadline = now + self._pool.timeouts.idle
-        self.waiting_for = "more"
+        if not self._paused:
+            self.deadline = now + self._pool.timeouts.idle
+            self.waiting_for = "more"
 
     def pause(self) -> None:
         """Stop reading; the deadline is off until :meth:`resume`."""
-        if not self.closed:
+        if not self.closed and not self._paused:
+            self._paused = True
             self.deadline = float("inf")
             self.transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if not self.closed:
+        if not self.closed and self._paused:
+            self._paused = False
             self.extend(perf_counter())
             self.transport.resume_reading()
 
@@ -132,7 +137,7 @@ class Connection(asyncio.Protocol):
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(EngineProtocol("the engine's answer is not valid HTTP/1.1"))
             return
         if not self._in_body and self._receiver is not None and self._head_bytes > MAX_HEAD_BYTES:
@@ -158,7 +163,13 @@ class Connection(asyncio.Protocol):
 
     # -- httptools
 
+    def on_message_begin(self) -> None:
+        if self._receiver is None:  # a second answer in the same read: nobody asked for it
+            self._close()
+
     def on_header(self, name: bytes, value: bytes) -> None:
+        if self._in_body:  # a trailer
+            return
         name = name.lower()
         if name == b"content-length" or name == b"transfer-encoding":
             self._framed = True
@@ -185,6 +196,7 @@ class Connection(asyncio.Protocol):
         if receiver is None:
             return
         self._in_body = False
+        self.resume()  # the reader of this answer may be slow, the next one is another
         if self._parser.should_keep_alive() and not self._parser.should_upgrade():
             self._pool.put_back(self)
         else:

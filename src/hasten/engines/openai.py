@@ -6,7 +6,7 @@ import asyncio
 import ssl
 from email.utils import parsedate_to_datetime
 from time import perf_counter, time
-from typing import Final
+from typing import Final, Protocol
 from urllib.parse import urlsplit
 
 import msgspec
@@ -35,7 +35,9 @@ class OpenAIEngine:
     A ``managed`` one has no address until :meth:`move` gives it one (:attr:`ready` is false then), and may move again.
     """
 
-    def __init__(self, name: str, settings: Settings, provider: str = "openai", managed: bool = False) -> None:
+    def __init__(
+        self, name: str, settings: Settings, provider: str = "openai", managed: bool = False
+    ) -> None:
         self.name = name
         self.provider = provider
         self.settings = settings
@@ -84,13 +86,17 @@ class OpenAIEngine:
         """Whether it has an address."""
         return self._pool is not None
 
+    def body(self, request: Request) -> bytes:
+        """Return the body to send. Only the model's name is changed, where this engine has its own."""
+        if self._model_json is None or self.model == request.model:
+            return request.body
+        top = _decode_top(request.body)
+        top["model"] = self._model_json
+        return msgspec.json.encode(top)
+
     def encode(self, request: Request) -> bytes:
-        """Return the whole HTTP request. Only the model's name is changed, where this engine has its own."""
-        body = request.body
-        if self._model_json is not None and self.model != request.model:
-            top = _decode_top(body)
-            top["model"] = self._model_json
-            body = msgspec.json.encode(top)
+        """Return the whole HTTP request."""
+        body = self.body(request)
         trace = request.trace
         parent = f"traceparent: {trace.parent}\r\n" if trace.parent else ""
         middle = f"{len(body)}\r\nx-request-id: {trace.id}\r\n{parent}\r\n"
@@ -140,6 +146,22 @@ class OpenAIEngine:
         return f"<OpenAIEngine {self.name!r} {self.inflight} in flight, {self._pool or 'not ready'}>"
 
 
+class Line(Protocol):
+    """What a call needs of its connection: :class:`hasten.engines.http.Connection`, or what plays its part."""
+
+    def extend(self, now: float) -> None:
+        """Something came at ``now``."""
+
+    def pause(self) -> None:
+        """Stop reading."""
+
+    def resume(self) -> None:
+        """Read on."""
+
+    def abort(self) -> None:
+        """Close at once."""
+
+
 class Call:
     """One exchange: receives the response, feeds the stream.
 
@@ -159,7 +181,7 @@ class Call:
         "size",
     )
 
-    def __init__(self, engine: OpenAIEngine, connection: Connection, future: asyncio.Future[Reply]) -> None:
+    def __init__(self, engine: OpenAIEngine, connection: Line, future: asyncio.Future[Reply]) -> None:
         self.engine = engine
         self.connection = connection
         self.future = future
@@ -174,10 +196,12 @@ class Call:
     # -- hasten.types.Source
 
     def pause(self) -> None:
-        self.connection.pause()
+        if not self._ended:  # afterwards the connection is another call's
+            self.connection.pause()
 
     def resume(self) -> None:
-        self.connection.resume()
+        if not self._ended:
+            self.connection.resume()
 
     def cancel(self) -> None:
         if self._end():
@@ -329,6 +353,8 @@ def decode(data: bytes) -> Event | None:
 
 def _error_event(error: object, data: bytes) -> EngineStatus:
     code = error.get("code") if isinstance(error, dict) else None
+    if code in (401, 403):
+        return _refused_key(code)
     return EngineStatus(code if isinstance(code, int) and 400 <= code < 600 else 502, data)
 
 
@@ -336,11 +362,15 @@ def _error_status(reply: Reply, engine: OpenAIEngine) -> EngineStatus | EnginePr
     if reply.status < 400:
         return EngineProtocol(f"the engine answered with status {reply.status}")
     if reply.status in (401, 403):  # ours, not the client's: nothing of it is passed on
-        error = EngineStatus(502)
-        error.message = f"the engine did not accept the gateway's credentials (status {reply.status})"
-        return error
+        return _refused_key(reply.status)
     retry_after = next((parse_retry_after(v) for k, v in reply.headers if k == b"retry-after"), None)
     return EngineStatus(reply.status, engine.redact(reply.body), retry_after, reply.content_type)
+
+
+def _refused_key(status: int) -> EngineStatus:
+    error = EngineStatus(502)
+    error.message = f"the engine did not accept the gateway's credentials (status {status})"
+    return error
 
 
 def parse_retry_after(value: bytes) -> float | None:

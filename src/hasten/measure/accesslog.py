@@ -7,14 +7,16 @@ a slow sink delays no request. What does not fit in the queue is dropped and cou
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import queue
+import stat
 import sys
 import threading
 from collections import deque
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
+from functools import lru_cache
 
 import msgspec
 
@@ -25,41 +27,76 @@ FLUSH_EVERY = 0.25  # seconds
 SLICE = 200  # lines encoded at a stretch: about a millisecond
 
 
-def entry(trace: Trace) -> dict[str, Any]:
-    """Return what is logged of a request; durations in milliseconds. Nothing of its texts, no header."""
-    line: dict[str, Any] = {
-        "time": datetime.fromtimestamp(trace.wall, UTC).isoformat(timespec="milliseconds"),
-        "id": trace.id,
-        "endpoint": trace.endpoint,
-        "status": trace.status,
-        "duration_ms": _ms(trace.duration),
-    }
-    if trace.engine:
-        line["model"] = trace.served_model
-        line["engine"] = trace.engine
-        line["stream"] = trace.stream
-        line["attempts"] = trace.attempts
-    if trace.ttft is not None:
-        line["ttft_ms"] = _ms(trace.ttft)
-    if trace.tpot is not None:
-        line["tpot_ms"] = _ms(trace.tpot)
-    for name in ("input_tokens", "output_tokens", "cached_tokens", "finish_reason", "error"):
-        value = getattr(trace, name)
-        if value is not None:
-            line[name] = value
-    for name in ("cache", "route", "reasons"):
-        value = getattr(trace, name)
-        if value:
-            line[name] = value
-    if trace.spans:
-        line["stages_ms"] = {stage: _ms(seconds) for stage, seconds in trace.spans}
+class Line(msgspec.Struct, omit_defaults=True):
+    """What is logged of a request; durations in milliseconds. Nothing of its texts unless asked, no header."""
+
+    time: str
+    id: str
+    endpoint: str
+    status: int
+    duration_ms: float
+    model: str = ""
+    engine: str = ""
+    stream: bool = False
+    attempts: int = 0
+    ttft_ms: float | None = None
+    tpot_ms: float | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    finish_reason: str | None = None
+    error: str | None = None
+    cache: str = ""
+    route: str = ""
+    reasons: list[str] = []
+    stages_ms: dict[str, float] = {}
+    request: str | None = None
+    answer: str | None = None
+
+
+def entry(trace: Trace) -> Line:
+    """Return the line for ``trace``."""
+    ttft, tpot = trace.ttft, trace.tpot
+    line = Line(
+        time=_clock(trace.wall),
+        id=trace.id,
+        endpoint=trace.endpoint,
+        status=trace.status,
+        duration_ms=_ms(trace.duration),
+        model=trace.served_model,
+        engine=trace.engine,
+        stream=trace.stream,
+        attempts=trace.attempts,
+        ttft_ms=None if ttft is None else _ms(ttft),
+        tpot_ms=None if tpot is None else _ms(tpot),
+        input_tokens=trace.input_tokens,
+        output_tokens=trace.output_tokens,
+        cached_tokens=trace.cached_tokens,
+        finish_reason=trace.finish_reason,
+        error=trace.error,
+        cache=trace.cache,
+        route=trace.route,
+        reasons=trace.reasons,
+        stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
+    )
     if trace.transcript is not None:
-        line["request"], line["answer"] = trace.transcript.texts()
+        line.request, line.answer = trace.transcript.texts()
     return line
 
 
 def _ms(seconds: float) -> float:
     return round(seconds * 1e3, 3)
+
+
+@lru_cache(maxsize=4)
+def _second(second: int) -> str:
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+
+
+def _clock(wall: float) -> str:
+    """Return RFC 3339 with milliseconds; the date is worked out once a second."""
+    second = int(wall)
+    return f"{_second(second)}.{int((wall - second) * 1000):03d}Z"
 
 
 class AccessLog:
@@ -69,17 +106,18 @@ class AccessLog:
         self.settings = settings
         self._on_drop = on_drop
         self._pending: deque[Trace] = deque()
-        self._in_thread = 0
+        self._sent = 0  # lines given to the thread; the loop's
+        self._written = 0  # lines that the thread is through with; the thread's
         self._blocks: queue.SimpleQueue[tuple[bytes, int] | None] = queue.SimpleQueue()
         self._fd = self._open()
-        self._thread = threading.Thread(target=self._write, name="hasten-access-log", daemon=True)
-        self._thread.start()
         self._timer: asyncio.TimerHandle | None = None
         self._loop = asyncio.get_running_loop()
+        self._thread = threading.Thread(target=self._write, name="hasten-access-log", daemon=True)
+        self._thread.start()
 
     def add(self, trace: Trace) -> None:
         """Queue one finished request."""
-        if len(self._pending) + self._in_thread >= self.settings.max_pending:
+        if len(self._pending) + self._sent - self._written >= self.settings.max_pending:
             self._on_drop()
             return
         self._pending.append(trace)
@@ -98,7 +136,10 @@ class AccessLog:
     def _open(self) -> int:
         if self.settings.path is None:
             return os.dup(sys.stdout.fileno())
-        return os.open(self.settings.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        path = self.settings.path
+        # Opening a FIFO for writing waits for its reader; for both, it does not.
+        mode = os.O_RDWR if os.path.exists(path) and stat.S_ISFIFO(os.stat(path).st_mode) else os.O_WRONLY
+        return os.open(path, mode | os.O_APPEND | os.O_CREAT, 0o640)
 
     def _flush(self) -> None:
         self._encode()
@@ -110,7 +151,7 @@ class AccessLog:
     def _encode(self) -> None:
         count = min(SLICE, len(self._pending))
         lines = [msgspec.json.encode(entry(self._pending.popleft())) for _ in range(count)]
-        self._in_thread += count
+        self._sent += count
         self._blocks.put((b"\n".join(lines) + b"\n", count))
 
     def _write(self) -> None:
@@ -120,10 +161,14 @@ class AccessLog:
                 while data:
                     data = data[os.write(self._fd, data) :]
             except OSError:  # a full disk, a closed pipe
-                for _ in range(count):
-                    self._on_drop()
-            self._in_thread -= count
+                with contextlib.suppress(RuntimeError):  # the loop is closed: nobody counts any more
+                    self._loop.call_soon_threadsafe(self._dropped, count)
+            self._written += count
         os.close(self._fd)
+
+    def _dropped(self, count: int) -> None:
+        for _ in range(count):
+            self._on_drop()
 
     def __repr__(self) -> str:
         return f"<AccessLog {self.settings.path or 'stdout'} {len(self._pending)} pending>"

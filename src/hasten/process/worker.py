@@ -19,6 +19,7 @@ from hasten.trace import Trace
 log = logging.getLogger("hasten.process")
 
 BACKLOG = 2048
+_UNLOGGED = frozenset(("health", "ready", "metrics"))  # asked every few seconds by machines
 
 
 def listen(settings: Settings) -> socket.socket:
@@ -127,7 +128,7 @@ class Worker:
 
     def _finished(self, trace: Trace) -> None:
         self.metrics.record(trace)
-        if self._log is not None:
+        if self._log is not None and trace.endpoint not in _UNLOGGED:
             self._log.add(trace)
 
     def _gauges(self) -> None:
