@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 import shutil
 import subprocess
 import sys
@@ -133,10 +134,16 @@ class VllmRouterPlain(VllmRouter):
 
 
 class LiteLlm(Candidate):
-    """LiteLLM's proxy with its default of one worker. Its price list comes from the package, not the network."""
+    """LiteLLM's proxy with its default of one worker. Its price list comes from the package, not the network.
+
+    It refuses to start without a key of its own, so it gets a random one: its figures include checking that.
+    """
 
     name = "litellm"
     limit = 180.0
+
+    def __init__(self) -> None:
+        self.key = f"sk-{secrets.token_hex(32)}"
 
     def install(self) -> str:
         return pip_install(self.name, "litellm[proxy]")
@@ -150,7 +157,10 @@ class LiteLlm(Candidate):
         return [program, "--config", str(config), "--host", "127.0.0.1", "--port", str(port)]
 
     def environ(self) -> dict[str, str]:
-        return {"LITELLM_LOCAL_MODEL_COST_MAP": "True"}
+        return {"LITELLM_LOCAL_MODEL_COST_MAP": "True", "LITELLM_MASTER_KEY": self.key}
+
+    def headers(self, upstream: int) -> dict[str, str]:
+        return {"authorization": f"Bearer {self.key}"}
 
 
 class Portkey(Candidate):

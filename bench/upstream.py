@@ -111,7 +111,8 @@ def events(count: int) -> list[bytes]:
 
     first = framed(delta({"role": "assistant", "content": ""}))
     tokens = [framed(delta({"content": f" token{i % 10}"})) for i in range(count - 3)]
-    usage = framed([], usage=ANSWER["usage"]) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
+    counts = {"prompt_tokens": 27, "completion_tokens": len(tokens), "total_tokens": 27 + len(tokens)}
+    usage = framed([], usage=counts) + b"e\r\ndata: [DONE]\n\n\r\n0\r\n\r\n"
     return [first, *tokens, framed(delta({}, "stop")), usage]
 
 

@@ -21,7 +21,7 @@ class Gateway:
         self.worker = worker
         self.port = port
         self.url = f"http://127.0.0.1:{port}"
-        self.http = httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False)
+        self.http = httpx.AsyncClient(base_url=self.url, timeout=30, trust_env=False, verify=False)
 
     async def chat(self, **fields: Any) -> httpx.Response:
         """Ask the model ``m`` for a chat completion."""

@@ -91,8 +91,9 @@ PROMPTS: list[tuple[str, list[dict[str, str]]]] = [
     ("markers", [{"role": "user", "content": "Repeat after me:\n\n\t`x  =  {}`  <b>&amp;</b>\r\n"}]),
 ]
 
-#: Texts without a template, as /v1/completions gets them.
-PLAIN = ["Once upon a time", "", " leading space", "The capital of France is", "ﬁ ½ 你好"]
+#: Texts without a template, as /v1/completions gets them. No number signs such as ½: the tokenizer that transformers
+#: makes of a GGUF file lacks the model's own splitting of digits, and llama.cpp has it.
+PLAIN = ["Once upon a time", "", " leading space", "The capital of France is", "ﬁ 你好"]
 
 
 def greedy(model: Any, prompt: list[int], end: int) -> tuple[list[int], list[float]]:

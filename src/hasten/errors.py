@@ -232,6 +232,7 @@ FOREIGN: tuple[tuple[type[BaseException], type[EngineError], str], ...] = (
     (TimeoutError, EngineTimeout, "the engine took too long"),
     (msgspec.DecodeError, EngineProtocol, "the engine sent malformed JSON"),
     (asyncio.IncompleteReadError, EngineReset, "the engine's answer ended early"),
+    (ValueError, EngineRefused, "the engine's host name is not a valid one"),
     (OSError, EngineRefused, "the engine could not be reached"),
 )
 

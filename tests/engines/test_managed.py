@@ -297,7 +297,7 @@ def test_no_orphan_when_the_parent_is_killed(script: str) -> None:
 
 
 def test_the_leash_passes_sigterm_on_and_the_status_back() -> None:
-    code = "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(7)); print('up', flush=True); time.sleep(60)"
+    code = "import signal, sys, time; signal.signal(15, lambda *a: sys.exit(7)); print(1, flush=True); time.sleep(60)"
     command = [*LEASH, sys.executable, "-c", code]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as leash:
         assert leash.stdout is not None

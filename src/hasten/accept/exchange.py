@@ -82,11 +82,12 @@ class Exchange:
         assert route is not None
         trace = self.trace
         trace.endpoint = route.name
+        answer = b""
         try:
             if route.wire is None:
                 assert route.page is not None
                 reply = await route.page(head)
-                body = reply.body
+                answer = reply.body
             else:
                 if self._server.draining:
                     raise Unavailable("the gateway is shutting down", retry_after=1)
@@ -99,7 +100,7 @@ class Exchange:
                 if reply.stream is None:
                     if reply.event is not None:
                         trace.saw(reply.event)
-                    body = route.wire.whole(request, reply)
+                    answer = route.wire.whole(request, reply)
         except HastenError as exc:
             self._task = None
             self._fail(exc)
@@ -111,7 +112,7 @@ class Exchange:
             self._fail(HastenError(f"an internal error occurred ({type(exc).__name__})"))
         else:
             self._task = None
-            self._answer(reply, body)
+            self._answer(reply, answer)
 
     # -- writing
 

@@ -8,14 +8,16 @@ import os
 import sys
 from collections.abc import Iterator
 from time import perf_counter
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 import msgspec
-from rich.console import Console
 
 from hasten.engines.sse import EventSplitter, data_of
 from hasten.errors import HastenError
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -129,6 +131,8 @@ def _message(body: bytes) -> str | None:
 
 def run(args: argparse.Namespace) -> int:
     """Ask once, or talk until the end of input."""
+    from rich.console import Console  # a tenth of a second that only this command needs
+
     out = Console(highlight=False)
     talk = Talk(args)
     if args.prompt:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import argparse
 
-from rich.console import Console
-
 from hasten import config
 from hasten.settings import LlamaEngine
 
@@ -20,15 +18,14 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what the file configures; problems are raised as :class:`~hasten.errors.SettingsError`."""
     settings = config.load(args.config)
-    out = Console(highlight=False, soft_wrap=True)
     server = settings.server
-    out.print(f"{args.config}: good", markup=False)
+    print(f"{args.config}: good")
     keys = f"{len(server.keys)} keys" if server.keys else "open"
-    out.print(f"  server: {server.host}:{server.port}, {keys}, {server.workers} worker(s)", markup=False)
+    print(f"  server: {server.host}:{server.port}, {keys}, {server.workers} worker(s)")
     for name, engine in settings.engines.items():
         where = f"llama.cpp, {engine.model}" if isinstance(engine, LlamaEngine) else engine.base_url
-        out.print(f"  engine {name}: {where}", markup=False)
+        print(f"  engine {name}: {where}")
     for name, model in settings.models.items():
         after = f", else {', '.join(model.fallback)}" if model.fallback else ""
-        out.print(f"  model {name}: {', '.join(model.engines)} ({model.balance}){after}", markup=False)
+        print(f"  model {name}: {', '.join(model.engines)} ({model.balance}){after}")
     return 0

@@ -8,6 +8,7 @@ import importlib.util
 import os
 import re
 import shutil
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -28,6 +29,8 @@ BLOCK = 1 << 20
 SILENCE = 30.0
 #: How often a broken download is taken up again, and the seconds between.
 TRIES, PAUSE = 5, 0.5
+#: How a connection fails. Other errors of the system are the disk's.
+BROKEN = (urllib.error.URLError, http.client.HTTPException, ssl.SSLError, TimeoutError, ConnectionError)
 
 
 def fetch(source: str, part: Path, progress: Progress, hub: str | None = None) -> str | None:
@@ -95,7 +98,7 @@ def download(url: str, part: Path, progress: Progress, token: str | None = None)
         except urllib.error.HTTPError as exc:
             if exc.code < 500 or attempt == TRIES - 1:
                 raise WeightsError(_why(url, exc.code)) from exc
-        except (urllib.error.URLError, http.client.HTTPException, TimeoutError, ConnectionError) as exc:
+        except BROKEN as exc:
             if attempt == TRIES - 1:
                 host = urllib.parse.urlsplit(url).netloc
                 reason = getattr(exc, "reason", exc)

@@ -291,7 +291,7 @@ class Pool:
                 )
         except TimeoutError:
             raise EngineTimeout(f"no connection to the engine within {self.timeouts.connect:g} s") from None
-        except OSError as exc:
+        except (OSError, ValueError) as exc:  # ValueError: a host name that no resolver takes
             raise translate(exc) from None
         finally:
             self._connecting -= 1

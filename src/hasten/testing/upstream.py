@@ -1,11 +1,7 @@
-"""Test doubles, public: a clock, an engine, and an upstream server that does what a script says.
-
-``python -m hasten.testing --port 9000`` runs the scripted upstream alone: an OpenAI-compatible server without a model.
-"""
+"""An OpenAI-compatible server that follows scripts, faults included."""
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import contextlib
 import socket
@@ -15,122 +11,7 @@ from typing import Any
 
 import msgspec
 
-from hasten.errors import HastenError
-from hasten.types import Chunk, Event, Reply, Request, Stream
-
-WORDS = ("The", " capital", " of", " France", " is", " Paris", ".")
-
-
-class FakeClock:
-    """A clock that moves when told to; call it for the time in seconds."""
-
-    def __init__(self, now: float = 1000.0) -> None:
-        self.now = now
-
-    def __call__(self) -> float:
-        return self.now
-
-    def advance(self, seconds: float) -> None:
-        """Let ``seconds`` pass."""
-        self.now += seconds
-
-    def __repr__(self) -> str:
-        return f"<FakeClock {self.now}>"
-
-
-class FakeEngine:
-    """An engine (:class:`hasten.engines.base.Engine`) that answers from a list, without a socket.
-
-    ``answers``: replies or errors to raise, used in turn; the last one stays.
-    """
-
-    def __init__(self, name: str, *answers: Reply | HastenError) -> None:
-        self.name = name
-        self.provider = "fake"
-        self.inflight = 0
-        self.ready = True
-        self.requests: list[Request] = []
-        self.answers = deque(answers or (Reply(body=b"{}"),))
-
-    async def send(self, request: Request) -> Reply:
-        self.requests.append(request)
-        answer = self.answers.popleft() if len(self.answers) > 1 else self.answers[0]
-        if isinstance(answer, HastenError):
-            raise answer
-        return answer
-
-    def close(self) -> None:
-        pass
-
-    def __repr__(self) -> str:
-        return f"<FakeEngine {self.name!r} {len(self.requests)} requests>"
-
-
-class FakeSource:
-    """A stream's source that counts what is asked of it."""
-
-    def __init__(self) -> None:
-        self.calls: list[str] = []
-
-    def pause(self) -> None:
-        self.calls.append("pause")
-
-    def resume(self) -> None:
-        self.calls.append("resume")
-
-    def cancel(self) -> None:
-        self.calls.append("cancel")
-
-
-def fake_stream(*texts: str) -> Stream:
-    """Return a complete stream with one chat chunk for each text."""
-    stream = Stream(FakeSource())
-    for i, text in enumerate(texts):
-        finish = "stop" if i == len(texts) - 1 else None
-        data = msgspec.json.encode(chat_chunk(text, finish))
-        stream.feed(Chunk(b"data: " + data + b"\n\n", msgspec.json.decode(data, type=Event), float(i)))
-    stream.feed(Chunk(b"data: [DONE]\n\n", None, float(len(texts)), done=True))
-    stream.end()
-    return stream
-
-
-def chat_chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
-    """Return a chat completion chunk."""
-    return {
-        "id": "chatcmpl-scripted",
-        "object": "chat.completion.chunk",
-        "created": 1700000000,
-        "model": "scripted",
-        "choices": [
-            {"index": 0, "delta": {} if text is None else {"content": text}, "finish_reason": finish}
-        ],
-    }
-
-
-class Script(msgspec.Struct, frozen=True, kw_only=True):
-    """What the upstream does with one request; times in seconds.
-
-    ``ttft``: before the first event, or before a whole answer. ``itl``: between events. ``status``, ``headers``,
-    ``body``: of an answer that is not a stream (``body`` also of an error). ``events``: data of the events, instead of
-    those made of ``tokens``. ``raw``: bytes to send instead of any answer. ``reset_after``: reset the connection
-    after so many events (0: before the status line; with ``hang`` stay silent instead). ``split``: bytes a write.
-    """
-
-    tokens: tuple[str, ...] = WORDS
-    repeat: int = 1
-    ttft: float = 0.0
-    itl: float = 0.0
-    status: int = 200
-    headers: dict[str, str] = {}
-    body: str | None = None
-    events: tuple[str, ...] | None = None
-    raw: bytes | None = None
-    reset_after: int | None = None
-    hang: bool = False
-    split: int = 0
-    done: bool = True
-    usage: bool = True
-    close: bool = False
+from hasten.testing.answers import Script, events, whole
 
 
 class Recorded(msgspec.Struct):
@@ -258,7 +139,7 @@ class ScriptedUpstream:
             await self._stream(script, fields, writer)
         else:
             await asyncio.sleep(script.ttft)
-            body = (script.body if script.body is not None else _whole(script, fields)).encode()
+            body = (script.body if script.body is not None else whole(script, fields)).encode()
             headers = {"content-type": "application/json", **script.headers}
             lines = "".join(f"{k}: {v}\r\n" for k, v in headers.items())
             head = f"HTTP/1.1 {script.status} X\r\n{lines}content-length: {len(body)}\r\n\r\n"
@@ -273,7 +154,7 @@ class ScriptedUpstream:
         await asyncio.sleep(script.ttft)
         loop = asyncio.get_running_loop()
         due = loop.time()
-        for i, data in enumerate(_events(script, fields)):
+        for i, data in enumerate(events(script, fields)):
             if script.reset_after is not None and i >= script.reset_after:
                 await self._break(script, writer)
                 return
@@ -308,74 +189,6 @@ class ScriptedUpstream:
 
 
 async def _left(reader: asyncio.StreamReader) -> None:
-    while not reader.at_eof():  # reading to find out would take a byte of the next request
+    # Reading to find out would take a byte of the next request; nothing else tells.
+    while not reader.at_eof():  # noqa: ASYNC110
         await asyncio.sleep(0.01)
-
-
-def _usage(script: Script) -> dict[str, int]:
-    count = len(script.tokens) * script.repeat
-    return {"prompt_tokens": 10, "completion_tokens": count, "total_tokens": 10 + count}
-
-
-def _events(script: Script, fields: dict[str, Any]) -> list[str]:
-    if script.events is not None:
-        return [*script.events]
-    made = [msgspec.json.encode(chat_chunk(text)).decode() for text in script.tokens * script.repeat]
-    made.append(msgspec.json.encode(chat_chunk(None, "stop")).decode())
-    if script.usage and (fields.get("stream_options") or {}).get("include_usage"):
-        last = {**chat_chunk(None), "choices": [], "usage": _usage(script)}
-        made.append(msgspec.json.encode(last).decode())
-    if script.done:
-        made.append("[DONE]")
-    return made
-
-
-def _whole(script: Script, fields: dict[str, Any]) -> str:
-    text = "".join(script.tokens * script.repeat)
-    made: dict[str, Any]
-    if "input" in fields:
-        inputs = fields["input"] if isinstance(fields["input"], list) else [fields["input"]]
-        data = [{"object": "embedding", "index": i, "embedding": [0.6, 0.8]} for i in range(len(inputs))]
-        made = {"object": "list", "model": "scripted", "data": data}
-    elif "prompt" in fields:
-        choice: dict[str, Any] = {"index": 0, "text": text, "finish_reason": "stop", "logprobs": None}
-        made = {
-            "id": "cmpl-scripted",
-            "object": "text_completion",
-            "created": 1700000000,
-            "choices": [choice],
-        }
-    else:
-        choice = {"index": 0, "message": {"role": "assistant", "content": text}, "finish_reason": "stop"}
-        made = {
-            "id": "chatcmpl-scripted",
-            "object": "chat.completion",
-            "created": 1700000000,
-            "choices": [choice],
-        }
-    return msgspec.json.encode({"model": "scripted", **made, "usage": _usage(script)}).decode()
-
-
-def main() -> None:
-    """Run the scripted upstream until it is interrupted."""
-    parser = argparse.ArgumentParser(
-        prog="python -m hasten.testing", description="An upstream without a model."
-    )
-    parser.add_argument("--port", type=int, default=9000)
-    parser.add_argument("--ttft-ms", type=float, default=0.0)
-    parser.add_argument("--itl-ms", type=float, default=0.0)
-    parser.add_argument("--repeat", type=int, default=1, help="how often the seven tokens are said")
-    args = parser.parse_args()
-    script = Script(ttft=args.ttft_ms / 1e3, itl=args.itl_ms / 1e3, repeat=args.repeat)
-
-    async def serve() -> None:
-        async with ScriptedUpstream(script, args.port, keep=False) as upstream:
-            print(f"scripted upstream on {upstream.base_url}", flush=True)
-            await asyncio.Event().wait()
-
-    with contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(serve())
-
-
-if __name__ == "__main__":
-    main()
