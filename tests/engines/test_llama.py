@@ -19,6 +19,7 @@ import pytest
 
 from hasten.engines import weights
 from hasten.engines.llama import LlamaRecipe, physical_cores
+from hasten.engines.llama_child import prepare
 from hasten.engines.managed import Backoff, ManagedProcess
 from hasten.errors import SettingsError, Unavailable
 from hasten.settings import LlamaEngine
@@ -316,6 +317,22 @@ def test_without_the_package_the_settings_cannot_be_used(monkeypatch: pytest.Mon
 
 
 @pytest.mark.embedded
+def test_weights_are_written_out_once_or_used_as_they_are(model: Path, tmp_path: Path) -> None:
+    target = tmp_path / "m.f16"
+    assert prepare(model, None) == model
+    assert prepare(model, target) == target
+    # Two bytes for each of the 134.5 million weights, and the tokenizer.
+    assert 269_000_000 < target.stat().st_size < 272_000_000
+    made = target.stat().st_mtime_ns
+    assert prepare(model, target) == target
+    assert target.stat().st_mtime_ns == made
+    broken = tmp_path / "m.gguf"
+    broken.write_bytes(model.read_bytes()[:50_000_000])
+    assert prepare(broken, tmp_path / "broken.f16") == broken
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["m.f16", "m.gguf"]
+
+
+@pytest.mark.embedded
 @pytest.mark.parametrize("content", [None, b"GGUF, but not really"])
 def test_weights_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) -> None:
     path = tmp_path / "m.gguf"
@@ -323,7 +340,7 @@ def test_weights_that_cannot_be_loaded(tmp_path: Path, content: bytes | None) ->
         path.write_bytes(content)
 
     async def main() -> None:
-        process = ManagedProcess(LlamaRecipe(LlamaEngine(), path), backoff=Backoff(first=0.01))
+        process = ManagedProcess(LlamaRecipe(LlamaEngine(model=str(path)), path), backoff=Backoff(first=0.01))
         process.start()
         with pytest.raises(Unavailable, match=str(path)):
             await process.ready(60)

@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from pathlib import Path
@@ -261,6 +262,21 @@ def test_stop_before_start_and_twice(run: Run) -> None:
         await process.ready(20)
         await process.stop()
         assert process.state == "stopped"
+
+    run(main())
+
+
+def test_stop_at_any_moment_of_the_start_leaves_nothing(run: Run) -> None:
+    async def main() -> None:
+        for turns in range(12):
+            process = ManagedProcess(Script(SERVE))
+            process.start()
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            await process.stop()
+            assert process.pid is None
+        children = Path(f"/proc/self/task/{threading.get_native_id()}/children").read_text().split()
+        assert not any(alive(int(child)) for child in children)
 
     run(main())
 

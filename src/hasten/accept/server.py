@@ -342,11 +342,11 @@ class Connection(asyncio.Protocol):
         trace.status = error.status
         trace.error = error.code or error.type
         body, headers = error_bytes(error, head)
-        self.transport.write(
+        answer = (
             f"HTTP/1.1 {headers}content-length: {len(body)}\r\ndate: {self.server.date}\r\n"
-            f"x-request-id: {trace.id}\r\nconnection: close\r\n\r\n".encode("latin-1")
-            + body
-        )
+            f"x-request-id: {trace.id}\r\nconnection: close\r\n\r\n"
+        ).encode("latin-1")
+        self.transport.write(answer if head.method == b"HEAD" else answer + body)
         trace.endpoint = head.route.name if head.route is not None else ""
         trace.t_end = perf_counter()
         self.server.on_finish(trace)

@@ -43,9 +43,9 @@ class Wire(Protocol):
 # -- reading JSON with good messages --------------------------------------------------------------
 
 _AT = re.compile(r" - at `(?:key in )?\$\.?(.*)`$")
-_STRINGS = re.compile(rb'"(?:[^"\\]|\\.)*"?', re.DOTALL)
+_STRINGS = re.compile(rb'"[^"]*"?')
 _INNERMOST = re.compile(rb"\{\}|\[\]")
-_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"\\'))
+_NOT_STRUCTURE = bytes(set(range(256)) - set(b'[]{}"'))
 
 
 def read(decoder: msgspec.json.Decoder[Any], body: bytes, max_depth: int) -> Any:
@@ -79,9 +79,11 @@ def invalid(exc: msgspec.ValidationError) -> InvalidField:
 def depth(body: bytes, limit: int) -> int:
     """Return how deep the arrays and objects of ``body`` are nested, ``limit + 1`` at the most.
 
-    Works on the structure alone: all other bytes are deleted in C, then the innermost pairs, layer by layer.
+    Works on the structure alone: escaped quotes and all other bytes are deleted in C, then the strings, then the
+    innermost pairs, layer by layer.
     """
-    structure = _STRINGS.sub(b"", body.translate(None, _NOT_STRUCTURE))
+    unescaped = body.replace(rb"\\", b"").replace(rb"\"", b"")
+    structure = _STRINGS.sub(b"", unescaped.translate(None, _NOT_STRUCTURE))
     for level in range(limit + 1):
         if not structure:
             return level

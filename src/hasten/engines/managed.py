@@ -198,15 +198,7 @@ class ManagedProcess:
         self.tail.clear()
         self._set("starting")
         try:
-            process = self._process = await asyncio.create_subprocess_exec(
-                *self.recipe.command(self.port),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env={**os.environ, **self.recipe.env()},
-                # A session of its own: Ctrl-C in the terminal reaches the gateway only, which drains first.
-                start_new_session=True,
-            )
+            process = await self._spawn()
         except OSError as exc:
             self.reason = f"it cannot be started: {exc}"
             return None
@@ -221,6 +213,29 @@ class ManagedProcess:
         await self._reap(process)
         return status
 
+    async def _spawn(self) -> asyncio.subprocess.Process:
+        """Start the child and note it in ``_process``."""
+        self._output = None
+        spawn = asyncio.ensure_future(
+            asyncio.create_subprocess_exec(
+                *self.recipe.command(self.port),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.STDOUT,
+                env={**os.environ, **self.recipe.env()},
+                # A session of its own: Ctrl-C in the terminal reaches the gateway only, which drains first.
+                start_new_session=True,
+            )
+        )
+        try:
+            self._process = await asyncio.shield(spawn)
+        except asyncio.CancelledError:
+            # Stopped at this very moment: cancelled half way, it would leave a child that nobody knows.
+            with contextlib.suppress(OSError):
+                self._process = await spawn
+            raise
+        return self._process
+
     async def _await_ready(self, process: asyncio.subprocess.Process) -> None:
         """Probe until it is ready, or kill it when it takes too long."""
         pause = 0.02
@@ -230,7 +245,8 @@ class ManagedProcess:
                     await asyncio.sleep(pause)
                     pause = min(PAUSE, pause * 1.5)
         except TimeoutError:
-            return _kill_group(process.pid)
+            _kill_group(process.pid)
+            return
         self._was_ready = True
         self.reason = ""
         self._backoff.ready()

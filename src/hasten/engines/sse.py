@@ -70,8 +70,8 @@ class EventSplitter:
         return events
 
     def rest(self) -> bytes:
-        """Return what is left of an event that was never ended."""
-        return bytes(self._buffer)
+        """Return what is left of an event that was never ended, line ends made LF."""
+        return _normal(bytes(self._buffer))
 
 
 def _normal(event: bytes) -> bytes:

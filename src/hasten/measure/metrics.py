@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import resource
 import sys
@@ -91,6 +92,7 @@ FAMILIES = (
     Family("hasten_stage_duration_seconds", "histogram", "Time in a stage.", ("stage",), _STAGE),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
+    Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
     Family("hasten_worker_cpu_seconds_total", "counter", "User and system time of a worker.", ("worker",)),
     Family("hasten_worker_start_time_seconds", "gauge", "When a worker started.", ("worker",)),
 )
@@ -184,6 +186,7 @@ class Metrics:
         self.gauge("hasten_worker_cpu_seconds_total", self.worker).set(usage.ru_utime + usage.ru_stime)
         self.gauge("hasten_worker_resident_memory_bytes", self.worker).set(rss_bytes())
         self.gauge("hasten_worker_open_fds", self.worker).set(open_fds())
+        self.gauge("hasten_worker_tasks", self.worker).set(len(asyncio.all_tasks()))
 
 
 def rss_bytes() -> int:
