@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from urllib.parse import unquote
 
 import msgspec
 
@@ -123,7 +124,7 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         return {"id": name, "object": "model", "created": 0, "owned_by": "hasten"}
 
     async def models(head: Head) -> Reply:
-        name = head.path.removeprefix(b"/v1/models").strip(b"/").decode("utf-8", "replace")
+        name = unquote(head.path.removeprefix(b"/v1/models").strip(b"/").decode("utf-8", "replace"))
         if name and name not in names:
             raise UnknownModel(f"there is no model {name[:100]!r}; there are: {', '.join(names)}")
         found = card(name) if name else {"object": "list", "data": [card(n) for n in names]}

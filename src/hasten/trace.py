@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from hasten.errors import HastenError
-    from hasten.types import Chunk, Event
+    from hasten.types import Chunk, Event, Usage
 
 _random = random.Random()  # seeded by the system; ids need be unique, not secret
 
@@ -111,20 +111,37 @@ class Trace:
         """Return the value of the ``server-timing`` header: the stages that ran, milliseconds."""
         return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in self.spans])
 
+    # -- a tap of the stream (hasten.types.Tap)
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        if chunk.token:
+            if self.t_first is None:
+                self.t_first = chunk.at
+            self.t_last = chunk.at
+            self.tokens_seen += 1
+        if chunk.finish is not None:
+            self.finish_reason = chunk.finish
+        event = chunk.event
+        if event is not None and event.usage is not None:
+            self.saw_usage(event.usage)
+
+    def on_end(self, error: HastenError | None) -> None:
+        if error is not None:
+            self.error = error.code or error.type
+
     def saw(self, event: Event) -> None:
-        """Take over what an engine's object says of tokens and of the end."""
-        if event.choices:
-            for choice in event.choices:
-                if choice.finish_reason is not None:
-                    self.finish_reason = choice.finish_reason
-        usage = event.usage
-        if usage is not None:
-            self.input_tokens = usage.prompt_tokens
-            self.output_tokens = usage.completion_tokens
-            details = usage.prompt_tokens_details
-            if details:
-                cached = details.get("cached_tokens")
-                self.cached_tokens = cached if isinstance(cached, int) else None
+        """Take over what a whole answer says of tokens and of its end."""
+        for choice in event.choices or ():
+            self.finish_reason = choice.finish_reason or self.finish_reason
+        if event.usage is not None:
+            self.saw_usage(event.usage)
+
+    def saw_usage(self, usage: Usage) -> None:
+        """Take over an engine's token counts."""
+        self.input_tokens = usage.prompt_tokens
+        self.output_tokens = usage.completion_tokens
+        cached = (usage.prompt_tokens_details or {}).get("cached_tokens")
+        self.cached_tokens = cached if isinstance(cached, int) else None
 
     @property
     def duration(self) -> float:
@@ -147,27 +164,3 @@ class Trace:
     def __repr__(self) -> str:
         state = f"{self.status} {self.duration * 1e3:.1f} ms" if self.t_end else "in flight"
         return f"<Trace {self.id} {self.endpoint} {self.model!r} -> {self.engine!r} {state}>"
-
-
-class StreamTap:
-    """Fills a :class:`Trace` from a stream as it passes (a :class:`hasten.types.Tap`)."""
-
-    __slots__ = ("trace",)
-
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-
-    def on_chunk(self, chunk: Chunk) -> None:
-        event = chunk.event
-        if event is None:
-            return
-        trace = self.trace
-        if chunk.has_token:
-            if trace.t_first is None:
-                trace.t_first = chunk.at
-            trace.t_last = chunk.at
-            trace.tokens_seen += 1
-        trace.saw(event)
-
-    def on_end(self, error: HastenError | None) -> None:
-        pass

@@ -118,36 +118,34 @@ class Chunk:
 
     ``raw``: the whole event as the engine sent it, blank line included. ``event``: its data decoded, ``None``
     for comments, ``[DONE]`` and data of an unknown shape. ``at``: when it came, ``time.perf_counter`` seconds.
+    ``done``: it is ``[DONE]``. ``token``: it carries a non-empty piece of output. ``finish``: a finish reason in it.
     """
 
-    __slots__ = ("at", "done", "event", "raw")
+    __slots__ = ("at", "done", "event", "finish", "raw", "token")
 
     def __init__(self, raw: bytes, event: Event | None, at: float, done: bool = False) -> None:
         self.raw = raw
         self.event = event
         self.at = at
         self.done = done
-
-    @property
-    def has_token(self) -> bool:
-        """Whether the event carries a non-empty piece of output."""
-        event = self.event
-        if event is None or not event.choices:
-            return False
-        for choice in event.choices:
-            delta = choice.delta
-            if delta is None:
-                if choice.text:
-                    return True
-            elif (
-                delta.content
-                or delta.reasoning_content
-                or delta.reasoning
-                or delta.tool_calls
-                or delta.refusal
-            ):
-                return True
-        return False
+        self.token = False
+        self.finish: str | None = None
+        if event is not None and event.choices:
+            for choice in event.choices:
+                if choice.finish_reason is not None:
+                    self.finish = choice.finish_reason
+                delta = choice.delta
+                if delta is None:
+                    if choice.text:
+                        self.token = True
+                elif (
+                    delta.content
+                    or delta.reasoning_content
+                    or delta.reasoning
+                    or delta.tool_calls
+                    or delta.refusal
+                ):
+                    self.token = True
 
     def __repr__(self) -> str:
         return f"<Chunk {self.raw[:60]!r}{' ...' * (len(self.raw) > 60)}>"
@@ -183,11 +181,12 @@ class Stream:
     future or a queue between. What comes before the sink is attached is kept for it.
     """
 
-    __slots__ = ("_early", "_ended", "_sink", "error", "source", "taps")
+    __slots__ = ("_early", "_ended", "_sink", "error", "on_end", "source", "taps")
 
     def __init__(self, source: Source) -> None:
         self.source = source
         self.taps: list[Tap] = []
+        self.on_end: list[Callable[[HastenError | None], None]] = []
         self.error: HastenError | None = None
         self._sink: Tap | None = None
         self._early: list[Chunk] = []
@@ -236,6 +235,8 @@ class Stream:
             self._finish()
 
     def _finish(self) -> None:
+        for call in self.on_end:
+            call(self.error)
         for tap in self.taps:
             tap.on_end(self.error)
         if self._sink is not None:

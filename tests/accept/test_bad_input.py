@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import json
 from typing import Any
 
@@ -52,7 +53,9 @@ BODIES = {
                        "stream_options.include_usage", "stream_options.include_usage: expected bool"),
     "too deep": (json.dumps({"model": "m", "messages": [], "extra": nested(9)}).encode(), "extra",
                  "extra: nested more than 8 levels deep"),
-    "much too deep": (b'{"model":"m","messages":[],"a":' + b"[" * 400, None, "nested more than 8 levels deep"),
+    "much too deep": (b'{"model":"m","messages":[],"a":' + b"[" * 400 + b"]" * 400 + b"}", "a", "nested more than 8"),
+    "deep without an end": (b'{"model":"m","messages":[],"a":' + b"[" * 900, None, "not valid JSON"),
+    "deep behind an escape": (b'{"model":"m","messages":[],"\\u0061":"\\n","b":' + b"[" * 9 + b"]" * 9 + b"}", "b", "nested"),
 }  # fmt: skip
 
 
@@ -70,7 +73,7 @@ async def test_bodies(body: bytes, param: str | None, message: str) -> None:
 @pytest.mark.parametrize(
     ("path", "body", "param"),
     [("completions", {"prompt": {"a": 1}}, "prompt"), ("completions", {}, "prompt"), ("embeddings", {"input": 7}, "input"),
-     ("embeddings", {"input": "x", "dimensions": "many"}, "dimensions"), ("completions", {"prompt": [[1], ["x"]]}, "prompt[...][...]")],
+     ("embeddings", {"input": "x", "dimensions": "many"}, "dimensions"), ("completions", {"prompt": [[1], ["x"]]}, "prompt[1][0]")],
 )  # fmt: skip
 async def test_other_endpoints(path: str, body: dict[str, Any], param: str) -> None:
     async with ScriptedUpstream() as up, gateway(up) as gw:
@@ -89,8 +92,6 @@ REFUSED = {
     "many times the same header": (HEAD + b"a: xxxxxx\r\n" * 400, 431),
     "a header without an end": (HEAD + b"a: " + b"x" * 3000, 431),
     "a target without an end": (b"GET /" + b"x" * 3000, 431),
-    "trailers without an end": (HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\n" + b"a: xxxxxxxxxxx\r\n" * 200, 431),
-    "a trailer without an end": (HEAD + b"transfer-encoding: chunked\r\n\r\n0\r\na: " + b"x" * 3000, 431),
     "a coded body": (HEAD + b"content-encoding: gzip\r\ncontent-length: 0\r\n\r\n", 415),
     "a host that comes twice": (HEAD + b"host: x\r\ncontent-length: 0\r\n\r\n", 400),
     "a wrong key": (HEAD.replace(b"host", b"authorization: Bearer wrong\r\nhost") + b"content-length: 0\r\n\r\n", 401),
@@ -114,6 +115,32 @@ async def test_refused_and_closed(sent: bytes, status: int, step: int) -> None:
         assert f"content-length: {len(body)}".encode() in head
         assert up.requests == []
         assert f'status="{status}"}} 1' in await gw.metrics()
+
+
+@pytest.mark.parametrize("more", [b"a: xxxxxxxxxxx\r\n" * 30, b"x" * 500], ids=["many", "one"])
+async def test_trailers_without_an_end(more: bytes) -> None:
+    async with ScriptedUpstream() as up, gateway(up, server=SMALL) as gw, connected(gw.port) as (reader, writer):
+        writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
+        for piece in (b"0\r\na: ", *[more] * 6):
+            writer.write(piece)
+            await asyncio.sleep(0.005)
+        assert (await until_closed(reader)).startswith(b"HTTP/1.1 431 ")
+
+
+async def test_a_trailer_is_no_header() -> None:
+    async with ScriptedUpstream() as up, gateway(up) as gw:
+        body = b'{"model":"m","messages":[]}'
+        chunked = b"%x\r\n%b\r\n0\r\nx-request-id: sneaked\r\n\r\n" % (len(body), body)
+        answer = await gw.raw(HEAD + b"connection: close\r\ntransfer-encoding: chunked\r\n\r\n" + chunked)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"sneaked" not in answer
+        assert "sneaked" not in str(up.requests[0].headers)
+
+
+async def test_text_with_brackets_is_not_deep() -> None:
+    async with ScriptedUpstream() as up, gateway(up, server=SMALL) as gw:
+        code = "a\n" + "[" * 50 + '"\\' + "{" * 50
+        assert (await gw.chat(messages=[{"role": "user", "content": code}])).status_code == 200
 
 
 async def test_an_answer_to_a_large_body_survives_the_rest_of_it() -> None:
@@ -168,9 +195,6 @@ async def test_head_has_no_body(path: str) -> None:
      ({"authorization": "Bearer wrong", "x-api-key": "right"}, 401)],
 )  # fmt: skip
 async def test_keys(headers: dict[str, str], status: int) -> None:
-    hashed = "sha256:6bf3d67be03096fe9dc09ee38aa5b76ec51ce1b65b18d30f4c83a7d4bea0d25d"
-    import hashlib
-
     hashed = "sha256:" + hashlib.sha256(b"hashed").hexdigest()
     async with ScriptedUpstream() as up, gateway(up, server={"keys": ["right", hashed]}) as gw:
         lines = [f"{k}: {v}".encode() for k, v in headers.items()]

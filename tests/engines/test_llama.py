@@ -245,8 +245,8 @@ def test_embeddings_on_the_same_server(engine: Running) -> None:
         "A kitten is napping on the couch.",
         "Interest rates rose by one percent.",
     ]
-    data = engine.post("/v1/embeddings", input=texts)["data"]
-    one, two, three = (item["embedding"] for item in data)
+    together = [item["embedding"] for item in engine.post("/v1/embeddings", input=texts)["data"]]
+    one, two, three = (engine.post("/v1/embeddings", input=text)["data"][0]["embedding"] for text in texts)
     assert len(one) == 576
 
     def dot(a: list[float], b: list[float]) -> float:
@@ -254,6 +254,29 @@ def test_embeddings_on_the_same_server(engine: Running) -> None:
 
     assert dot(one, one) == pytest.approx(1.0, abs=1e-3)
     assert dot(one, two) > dot(one, three)
+    assert [dot(a, b) for a, b in zip(together, [one, two, three], strict=True)] == pytest.approx(
+        [1, 1, 1], abs=2e-3
+    )
+
+
+@pytest.mark.embedded
+def test_a_text_longer_than_a_usual_batch_can_be_embedded_and_one_longer_than_a_slot_not(
+    engine: Running,
+) -> None:
+    usage = engine.post("/v1/embeddings", input="word " * 600)["usage"]
+    assert usage["prompt_tokens"] == 601
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        engine.post("/v1/embeddings", input="word " * 3000)
+    with caught.value:
+        assert caught.value.code in (400, 500)
+
+
+@pytest.mark.embedded
+def test_a_prompt_longer_than_a_slot_is_refused(engine: Running) -> None:
+    with pytest.raises(urllib.error.HTTPError) as caught:
+        engine.chat("word " * 3000, max_tokens=1)
+    with caught.value:
+        assert caught.value.code == 400
 
 
 @pytest.mark.embedded

@@ -139,6 +139,9 @@ class AnthropicWire:
     def encoder(self, request: Request) -> AnthropicEncoder:
         return AnthropicEncoder(request)
 
+    def end(self, error: HastenError | None, done: bool) -> bytes:
+        return b""  # the encoder's business
+
     def error(self, error: HastenError) -> bytes:
         return msgspec.json.encode(_error(error))
 
@@ -367,7 +370,7 @@ class AnthropicEncoder:
                 self._stop_reason = _STOP_REASONS.get(choice.finish_reason, "end_turn")
         return b"".join(out)
 
-    def end(self, error: HastenError | None) -> bytes:
+    def end(self, error: HastenError | None, done: bool) -> bytes:
         if error is not None:
             return b"event: error\ndata: " + msgspec.json.encode(_error(error)) + b"\n\n"
         out = [] if self._started else [self._start(Event())]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from hasten.accept.wire import Encoder, openai_error
 from hasten.errors import ClientGone, HastenError, Unavailable
-from hasten.trace import StreamTap, Trace
+from hasten.trace import Trace
 from hasten.types import Chunk, Reply, Request, Stream
 
 if TYPE_CHECKING:
@@ -45,6 +45,7 @@ class Exchange:
     __slots__ = (
         "_chunked",
         "_connection",
+        "_done",
         "_encoder",
         "_head",
         "_keep",
@@ -52,11 +53,14 @@ class Exchange:
         "_server",
         "_stream",
         "_task",
+        "_transport",
         "trace",
     )
 
     def __init__(self, connection: Connection, head: Head, server: Server) -> None:
         self._connection = connection
+        self._transport = connection.transport
+        self._done = False
         self._head = head
         self._server = server
         self._keep = head.keep_alive
@@ -146,7 +150,7 @@ class Exchange:
     def _answer(self, reply: Reply, body: bytes) -> None:
         trace = self.trace
         trace.status = reply.status
-        transport = self._connection.transport
+        transport = self._transport
         stream = reply.stream
         if transport.is_closing():
             if stream is not None:
@@ -172,39 +176,35 @@ class Exchange:
         transport.write(
             f"{headers}cache-control: no-store\r\nx-accel-buffering: no\r\n{framing}\r\n".encode("latin-1")
         )
-        stream.taps.append(StreamTap(trace))
+        stream.taps.append(trace)
         stream.attach(self)
 
     def on_chunk(self, chunk: Chunk) -> None:
         """See :class:`hasten.types.Tap`: write one event to the client."""
-        assert self._encoder is not None
-        data = self._encoder.chunk(chunk)
+        self._done = chunk.done
+        data = chunk.raw if self._encoder is None else self._encoder.chunk(chunk)
         if data:
-            self._write(data)
+            # %x and not an f-string: one call makes the bytes that go out.
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
 
     def on_end(self, error: HastenError | None) -> None:
         """See :class:`hasten.types.Tap`: the stream is over; an error is told in-band."""
-        assert self._encoder is not None
         self._stream = None
-        rest = self._encoder.end(error)
+        assert self._head.route is not None
+        end = self._encoder or self._head.route.wire
+        assert end is not None
+        rest = end.end(error, self._done)
+        if self._chunked:
+            rest = (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + _CHUNKED_END
         if rest:
-            self._write(rest)
-        if self._chunked:
-            self._connection.transport.write(_CHUNKED_END)
-        if error is not None:
-            self.trace.error = error.code or error.type
+            self._transport.write(rest)
         self._finish()
-
-    def _write(self, data: bytes) -> None:
-        if self._chunked:
-            data = b"%x\r\n%b\r\n" % (len(data), data)
-        self._connection.transport.write(data)
 
     def _fail(self, error: HastenError) -> None:
         trace = self.trace
         trace.status = error.status
         trace.error = error.code or error.type
-        transport = self._connection.transport
+        transport = self._transport
         if transport.is_closing():
             self._gone()
             return

@@ -9,7 +9,7 @@ import msgspec
 from hasten.accept.wire import openai_error, read
 from hasten.errors import HastenError
 from hasten.trace import Trace
-from hasten.types import Chunk, Fields, Message, Reply, Request
+from hasten.types import Fields, Message, Reply, Request
 
 Number = float | None
 Whole = int | None
@@ -79,27 +79,14 @@ class OpenAIWire:
     def whole(self, request: Request, reply: Reply) -> bytes:
         return reply.body
 
-    def encoder(self, request: Request) -> OpenAIEncoder:
-        return OpenAIEncoder()
+    def encoder(self, request: Request) -> None:
+        return None
+
+    def end(self, error: HastenError | None, done: bool) -> bytes:
+        """End a broken stream with an error event, a complete one with ``[DONE]``."""
+        if error is not None:
+            return b"data: " + openai_error(error).replace(b"\n", b" ") + b"\n\n"
+        return b"" if done else b"data: [DONE]\n\n"
 
     def error(self, error: HastenError) -> bytes:
         return openai_error(error)
-
-
-class OpenAIEncoder:
-    """Passes events through; ends a broken stream with an error event, a complete one with ``[DONE]``."""
-
-    __slots__ = ("_done",)
-
-    def __init__(self) -> None:
-        self._done = False
-
-    def chunk(self, chunk: Chunk) -> bytes:
-        if chunk.done:
-            self._done = True
-        return chunk.raw
-
-    def end(self, error: HastenError | None) -> bytes:
-        if error is not None:
-            return b"data: " + openai_error(error).replace(b"\n", b" ") + b"\n\n"
-        return b"" if self._done else b"data: [DONE]\n\n"

@@ -18,8 +18,8 @@ class Encoder(Protocol):
     def chunk(self, chunk: Chunk) -> bytes:
         """Return what the client gets for this chunk; may be empty."""
 
-    def end(self, error: HastenError | None) -> bytes:
-        """Return what is still to be sent at the end."""
+    def end(self, error: HastenError | None, done: bool) -> bytes:
+        """Return what is still to be sent at the end; ``done``: the engine's last event was ``[DONE]``."""
 
 
 class Wire(Protocol):
@@ -33,8 +33,11 @@ class Wire(Protocol):
     def whole(self, request: Request, reply: Reply) -> bytes:
         """Return a whole reply's body."""
 
-    def encoder(self, request: Request) -> Encoder:
-        """Return an encoder for one stream."""
+    def encoder(self, request: Request) -> Encoder | None:
+        """Return an encoder for one stream; ``None`` if events pass as they are."""
+
+    def end(self, error: HastenError | None, done: bool) -> bytes:
+        """As :meth:`Encoder.end`, where there is no encoder."""
 
     def error(self, error: HastenError) -> bytes:
         """Return an error's body."""

@@ -109,7 +109,7 @@ class Exchange:
             raise InBand("the target sent an error within the stream")
         self.usage = event.usage or self.usage
         self._finished = self._finished or any(c.finish_reason is not None for c in event.choices or ())
-        if Chunk(raw, event, now).has_token:
+        if Chunk(raw, event, now).token:
             if self.first is None:
                 self.first = now
             else:

@@ -8,7 +8,7 @@ import sys
 import uvloop
 
 from hasten.cli.models import pull_with_bar
-from hasten.process.logs import set_up_logging
+from hasten.process.logs import calm_gc, set_up_logging
 from hasten.process.main import Main
 from hasten.process.source import Source
 from hasten.settings import LlamaEngine, Settings
@@ -35,6 +35,7 @@ def run(args: argparse.Namespace) -> int:
     for engine in settings.engines.values():
         if isinstance(engine, LlamaEngine):
             pull_with_bar(engine.model)
+    calm_gc()
     try:
         uvloop.run(_serve(settings, source))
     except OSError as exc:

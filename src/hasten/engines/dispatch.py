@@ -13,7 +13,7 @@ from hasten.engines.circuit import Circuit
 from hasten.errors import EngineError, EngineStatus, HastenError, Unavailable, UnknownModel
 from hasten.settings import Circuit as CircuitSettings
 from hasten.settings import Model
-from hasten.types import Chunk, Reply, Request
+from hasten.types import Reply, Request
 
 ATTEMPTS = 2  # the first engine, and one other before the first byte
 
@@ -71,22 +71,6 @@ class ModelPool:
 
     def __repr__(self) -> str:
         return f"<ModelPool {self.name!r} {self.balance} {self.members!r}>"
-
-
-class _Health:
-    """Tells the circuit how a stream ended."""
-
-    __slots__ = ("circuit",)
-
-    def __init__(self, circuit: Circuit) -> None:
-        self.circuit = circuit
-
-    def on_chunk(self, chunk: Chunk) -> None:
-        pass
-
-    def on_end(self, error: HastenError | None) -> None:
-        if isinstance(error, EngineError):
-            self.circuit.failure()
 
 
 class Dispatch:
@@ -164,7 +148,9 @@ class Dispatch:
             raise
         circuit.success()
         if reply.stream is not None:
-            reply.stream.taps.append(_Health(circuit))
+            reply.stream.on_end.append(
+                lambda error: circuit.failure() if isinstance(error, EngineError) else None
+            )
         return reply
 
     def _unavailable(self, chain: list[ModelPool]) -> HastenError:

@@ -66,10 +66,20 @@ def parameters(xllamacpp: Any, options: argparse.Namespace, model: Path) -> Any:
     params.cors_origins = ""
     params.verbosity = 2
     if options.embeddings:
-        params.embedding = True
-        # Without a pooling of its own a model gives one vector a token, which OpenAI's format cannot carry.
-        params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+        _embeddings(xllamacpp, params, options.context)
     return params
+
+
+def _embeddings(xllamacpp: Any, params: Any, context: int) -> None:
+    """Let the server embed, beside chat. A vector is the mean over the text's tokens."""
+    params.embedding = True
+    # Without a pooling of its own a model gives one vector a token, which OpenAI's format cannot carry.
+    params.pooling_type = xllamacpp.llama_pooling_type.LLAMA_POOLING_TYPE_MEAN
+    # A mean is taken within one physical batch: a text must fit into it whole, and with a memory for each slot
+    # texts of different lengths that come together are divided, and all but the last get wrong vectors.
+    params.n_batch = params.n_ubatch = max(512, context)
+    params.kv_unified = True
+    params.kv_unified_per_slot = context
 
 
 def prepare(model: Path, expanded: Path | None) -> Path:

@@ -232,9 +232,19 @@ class Call:
             return
         now = perf_counter()
         self.connection.extend(now)
+        splitter = self._splitter
         try:
-            for raw in self._splitter.feed(data):
-                self._event(raw, now)
+            # The usual case, one read with one event of one line, does without the splitter.
+            if (
+                data[-3:] == b"}\n\n"
+                and data[:6] == b"data: "
+                and data.count(b"\n") == 2
+                and not splitter.pending
+            ):
+                self._event(data, data[6:-2], now)
+                return
+            for raw in splitter.feed(data):
+                self._event(raw, data_of(raw), now)
                 if self._ended:
                     return
         except EngineError as exc:
@@ -252,9 +262,8 @@ class Call:
 
     # -- own
 
-    def _event(self, raw: bytes, now: float) -> None:
+    def _event(self, raw: bytes, data: bytes | None, now: float) -> None:
         """Decode one event and pass it on. Raises :class:`EngineError` for one that must not be passed on."""
-        data = data_of(raw)
         event = None
         done = False
         if data is not None:
@@ -262,14 +271,11 @@ class Call:
                 done = self._finished = True
             else:
                 event = decode(data)
-                if event is not None:
-                    if event.error is not None:
-                        raise _error_event(event.error, self.engine.redact(data))
-                    if event.choices:
-                        for choice in event.choices:
-                            if choice.finish_reason is not None:
-                                self._finished = True
+                if event is not None and event.error is not None:
+                    raise _error_event(event.error, self.engine.redact(data))
         chunk = Chunk(raw, event, now, done)
+        if chunk.finish is not None:
+            self._finished = True
         stream = self.reply.stream
         if stream is None:
             stream = self.reply.stream = Stream(self)
@@ -283,7 +289,8 @@ class Call:
         splitter = self._splitter
         if splitter is not None and splitter.rest().strip():
             try:  # some servers leave out the last blank line
-                self._event(splitter.rest().rstrip(b"\r\n") + b"\n\n", perf_counter())
+                raw = splitter.rest().rstrip(b"\r\n") + b"\n\n"
+                self._event(raw, data_of(raw), perf_counter())
             except EngineError as exc:
                 self._break(exc)
                 return

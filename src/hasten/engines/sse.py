@@ -28,21 +28,13 @@ class EventSplitter:
         self._scanned = 0
         self._fresh = True
 
+    @property
+    def pending(self) -> bool:
+        """Whether part of an event is waiting for its rest."""
+        return len(self._buffer) > 0
+
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that ``data`` completes, each with its blank line, line ends made LF."""
-        # The usual case: one read, one event, LF only.
-        if (
-            not self._buffer
-            and data.endswith(b"\n\n")
-            and data.find(b"\n\n") == len(data) - 2
-            and data.startswith(b"data:")
-            and b"\r" not in data
-        ):
-            self._fresh = False
-            return [data]
-        return self._feed_slow(data)
-
-    def _feed_slow(self, data: bytes) -> list[bytes]:
         buffer = self._buffer
         buffer += data
         if self._fresh:
@@ -82,7 +74,7 @@ def _normal(event: bytes) -> bytes:
 
 def data_of(event: bytes) -> bytes | None:
     """Return the data of an event from :class:`EventSplitter`; ``None`` if it has none (a comment, say)."""
-    if event.startswith(b"data: ") and event.find(b"\n") == len(event) - 2:
+    if event[:6] == b"data: " and event.count(b"\n") == 2:
         return event[6:-2]
     parts = []
     for line in event.split(b"\n"):

@@ -15,7 +15,7 @@ import msgspec
 import uvloop
 
 from hasten import config
-from hasten.process.logs import set_up_logging
+from hasten.process.logs import calm_gc, set_up_logging
 from hasten.process.worker import Worker
 
 log = logging.getLogger("hasten.process")
@@ -88,4 +88,5 @@ async def _run() -> None:
 
 if __name__ == "__main__":
     set_up_logging()
+    calm_gc()
     uvloop.run(_run())
