@@ -54,10 +54,12 @@ class Gateway:
 
 @contextlib.asynccontextmanager
 async def gateway(*upstreams: ScriptedUpstream, **sections: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway whose model ``m`` has an engine ``e0``, ``e1`` ... for each upstream; ``sections`` are merged in."""
+    """Run a gateway whose model ``m`` has engines ``e0``, ``e1`` ... for each upstream, with ``sections`` merged in."""
     engine = sections.pop("engine", {})
     tree: dict[str, Any] = {
-        "engines": {f"e{i}": {"kind": "openai", "base_url": u.base_url, **engine} for i, u in enumerate(upstreams)},
+        "engines": {
+            f"e{i}": {"kind": "openai", "base_url": u.base_url, **engine} for i, u in enumerate(upstreams)
+        },
         "models": {"m": {"engines": [f"e{i}" for i in range(len(upstreams))]}},
         "log": {"access": False},
         **sections,

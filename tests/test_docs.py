@@ -10,7 +10,13 @@ import pytest
 from hasten import config, settings
 
 PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
-SECTIONS = [settings.Server, settings.Model, settings.Circuit, settings.Log, *get_args(settings.EngineSettings)]
+SECTIONS = [
+    settings.Server,
+    settings.Model,
+    settings.Circuit,
+    settings.Log,
+    *get_args(settings.EngineSettings),
+]
 
 
 @pytest.mark.parametrize("section", SECTIONS)

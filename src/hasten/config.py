@@ -10,6 +10,7 @@ from __future__ import annotations
 import difflib
 import ipaddress
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -20,6 +21,9 @@ import yaml
 
 from hasten import settings as s
 from hasten.errors import SettingsError
+
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
 
 Lines = dict[tuple[str, ...], int]
 ENV_PREFIX = "HASTEN__"
@@ -247,9 +251,18 @@ class _Builder:
         except msgspec.ValidationError as exc:
             text, _, at = str(exc).partition(" - at `$")
             below = tuple(p.strip("[]") for p in at.rstrip("`").replace("[", ".[").split(".") if p)
-            text = text.replace("`", "").replace("Expected", "expected").replace("Object missing", "missing")
+            text = text.replace("`", "").replace("Expected", "expected")
+            if text.startswith("Object missing required field "):
+                below, text = (*below, text.rsplit(" ", 1)[1]), "this key is required"
+            elif text.startswith(
+                "Invalid enum value"
+            ):  # the library would show the value, which may be a secret
+                text = f"allowed: {', '.join(_choices(wanted, below))}"
             if len(self.problems) == before or "unknown field" not in text:
                 self._problem((*path, *below), text)
+            return None
+        except (ValueError, OverflowError):
+            self._problem(path, "holds text that is not Unicode, or a number that is too large")
             return None
 
     def _cross_check(self, settings: s.Settings) -> None:
@@ -293,8 +306,19 @@ class _Builder:
             self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
         for header, value in {**engine.headers, "api_key": engine.api_key}.items():
             plain = value.reveal() if value else ""
-            if any(c in plain for c in "\r\n\0") or not plain.isascii() or not header.isascii():
+            if any(c in plain for c in "\r\n\0") or not plain.isascii() or not _HEADER.fullmatch(header):
                 self._problem((*path, "headers", header), "header names and values must be one line of ASCII")
+            elif header.lower() in _OURS:
+                self._problem(
+                    (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
+                )
+
+
+def _choices(wanted: Any, path: tuple[str, ...]) -> list[str]:
+    """Return what may stand at ``path`` below a section: the words of a Literal."""
+    for key in path:
+        wanted = next((f.type for f in msgspec.structs.fields(wanted) if f.name == key), wanted)
+    return [str(word) for word in get_args(wanted)]
 
 
 def _is_loopback(host: str) -> bool:

@@ -76,7 +76,10 @@ class Request:
 # -- the reply --------------------------------------------------------------------------------------
 
 
-class Usage(msgspec.Struct):
+# gc=False: these refer to nothing that refers back, and a stream makes three of them an event.
+
+
+class Usage(msgspec.Struct, gc=False):
     """Token counts as OpenAI-compatible engines send them."""
 
     prompt_tokens: int | None = None
@@ -85,7 +88,7 @@ class Usage(msgspec.Struct):
     prompt_tokens_details: dict[str, Any] | None = None
 
 
-class Delta(msgspec.Struct):
+class Delta(msgspec.Struct, gc=False):
     """The known part of a chat delta or message."""
 
     content: str | None = None
@@ -95,7 +98,7 @@ class Delta(msgspec.Struct):
     tool_calls: list[dict[str, Any]] | None = None
 
 
-class Choice(msgspec.Struct):
+class Choice(msgspec.Struct, gc=False):
     """The known part of a choice, of a chat or a text completion, streamed or whole."""
 
     index: int = 0
@@ -105,7 +108,7 @@ class Choice(msgspec.Struct):
     finish_reason: str | None = None
 
 
-class Event(msgspec.Struct):
+class Event(msgspec.Struct, gc=False):
     """The known part of one JSON object from an engine: an event's data or a whole answer."""
 
     choices: list[Choice] | None = None

@@ -13,8 +13,17 @@ from hasten.testing import Script, ScriptedUpstream, chat_chunk
 from tests.gateway import Gateway, gateway
 
 USER = [{"role": "user", "content": "hi"}]
-TOOL = {"name": "weather", "description": "tells it", "input_schema": {"type": "object", "properties": {"city": {}}}}
-CALL = {"index": 0, "id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}
+TOOL = {
+    "name": "weather",
+    "description": "tells it",
+    "input_schema": {"type": "object", "properties": {"city": {}}},
+}
+CALL = {
+    "index": 0,
+    "id": "call_1",
+    "type": "function",
+    "function": {"name": "weather", "arguments": '{"city":"Paris"}'},
+}
 PIXEL = "iVBORw0KGgo="
 IMAGE = {"type": "image", "source": {"type": "base64", "media_type": "image/png", "data": PIXEL}}
 IMAGE_URL = {"type": "image", "source": {"type": "url", "url": "https://example.org/a.png"}}
@@ -22,7 +31,9 @@ DATA_URL = {"type": "image_url", "image_url": {"url": f"data:image/png;base64,{P
 
 
 def client(gw: Gateway) -> anthropic.AsyncAnthropic:
-    http = anthropic.DefaultAsyncHttpxClient(verify=False, trust_env=False)  # no TLS: making its context takes long
+    http = anthropic.DefaultAsyncHttpxClient(
+        verify=False, trust_env=False
+    )  # no TLS: making its context takes long
     return anthropic.AsyncAnthropic(base_url=gw.url, api_key="any", max_retries=0, http_client=http)
 
 
@@ -40,41 +51,125 @@ MESSAGES = {
     "text": ({}, [HI]),
     "system": ({"system": "be brief"}, [SYSTEM, HI]),
     "system in blocks": (
-        {"system": [{"type": "text", "text": "be", "cache_control": {"type": "ephemeral"}}, {"type": "text", "text": "kind"}]},
-        [{"role": "system", "content": "be\n\nkind"}, HI]),
+        {
+            "system": [
+                {"type": "text", "text": "be", "cache_control": {"type": "ephemeral"}},
+                {"type": "text", "text": "kind"},
+            ]
+        },
+        [{"role": "system", "content": "be\n\nkind"}, HI],
+    ),
     "several turns": (
-        {"messages": [HI, {"role": "assistant", "content": [{"type": "text", "text": "yes?"}]},
-                      {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]}]},
-        [HI, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "a\n\nb"}]),
+        {
+            "messages": [
+                HI,
+                {"role": "assistant", "content": [{"type": "text", "text": "yes?"}]},
+                {"role": "user", "content": [{"type": "text", "text": "a"}, {"type": "text", "text": "b"}]},
+            ]
+        },
+        [HI, {"role": "assistant", "content": "yes?"}, {"role": "user", "content": "a\n\nb"}],
+    ),
     "an image": (
         {"messages": [{"role": "user", "content": [IMAGE, {"type": "text", "text": "what?"}, IMAGE_URL]}]},
-        [{"role": "user", "content": [DATA_URL, {"type": "text", "text": "what?"},
-                                      {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}}]}]),
+        [
+            {
+                "role": "user",
+                "content": [
+                    DATA_URL,
+                    {"type": "text", "text": "what?"},
+                    {"type": "image_url", "image_url": {"url": "https://example.org/a.png"}},
+                ],
+            }
+        ],
+    ),
     "a tool and its result": (
-        {"messages": [
+        {
+            "messages": [
+                HI,
+                {
+                    "role": "assistant",
+                    "content": [
+                        {"type": "thinking", "thinking": "hm", "signature": "s"},
+                        {"type": "text", "text": "let me see"},
+                        {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}},
+                    ],
+                },
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "call_1", "content": "sunny"},
+                        {"type": "text", "text": "and?"},
+                    ],
+                },
+            ]
+        },
+        [
             HI,
-            {"role": "assistant", "content": [
-                {"type": "thinking", "thinking": "hm", "signature": "s"}, {"type": "text", "text": "let me see"},
-                {"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}}]},
-            {"role": "user", "content": [{"type": "tool_result", "tool_use_id": "call_1", "content": "sunny"},
-                                         {"type": "text", "text": "and?"}]}]},
-        [HI,
-         {"role": "assistant", "content": "let me see", "tool_calls": [
-             {"id": "call_1", "type": "function", "function": {"name": "weather", "arguments": '{"city":"Paris"}'}}]},
-         {"role": "tool", "tool_call_id": "call_1", "content": "sunny"}, {"role": "user", "content": "and?"}]),
+            {
+                "role": "assistant",
+                "content": "let me see",
+                "tool_calls": [
+                    {
+                        "id": "call_1",
+                        "type": "function",
+                        "function": {"name": "weather", "arguments": '{"city":"Paris"}'},
+                    }
+                ],
+            },
+            {"role": "tool", "tool_call_id": "call_1", "content": "sunny"},
+            {"role": "user", "content": "and?"},
+        ],
+    ),
     "a tool's result with an image": (
-        {"messages": [{"role": "user", "content": [
-            {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "text", "text": "see"}, IMAGE]}]}]},
-        [{"role": "tool", "tool_call_id": "c", "content": "see"}, {"role": "user", "content": [DATA_URL]}]),
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {
+                            "type": "tool_result",
+                            "tool_use_id": "c",
+                            "content": [{"type": "text", "text": "see"}, IMAGE],
+                        }
+                    ],
+                }
+            ]
+        },
+        [{"role": "tool", "tool_call_id": "c", "content": "see"}, {"role": "user", "content": [DATA_URL]}],
+    ),
     "a tool's error": (
-        {"messages": [{"role": "user", "content": [
-            {"type": "tool_result", "tool_use_id": "c", "is_error": True, "content": "no net"}]}]},
-        [{"role": "tool", "tool_call_id": "c", "content": "Error: no net"}]),
+        {
+            "messages": [
+                {
+                    "role": "user",
+                    "content": [
+                        {"type": "tool_result", "tool_use_id": "c", "is_error": True, "content": "no net"}
+                    ],
+                }
+            ]
+        },
+        [{"role": "tool", "tool_call_id": "c", "content": "Error: no net"}],
+    ),
     "a tool without input": (
-        {"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "c", "name": "now", "input": {}}]}]},
-        [{"role": "assistant", "content": None, "tool_calls": [
-            {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}]}]),
-}  # fmt: skip
+        {
+            "messages": [
+                {
+                    "role": "assistant",
+                    "content": [{"type": "tool_use", "id": "c", "name": "now", "input": {}}],
+                }
+            ]
+        },
+        [
+            {
+                "role": "assistant",
+                "content": None,
+                "tool_calls": [
+                    {"id": "c", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+                ],
+            }
+        ],
+    ),
+}
 
 
 @pytest.mark.parametrize(("fields", "messages"), MESSAGES.values(), ids=MESSAGES)
@@ -84,24 +179,51 @@ async def test_messages(fields: dict[str, Any], messages: list[Any]) -> None:
 
 async def test_parameters() -> None:
     made = await sent(
-        stop_sequences=["x", "y"], metadata={"user_id": "u"}, tools=[TOOL], thinking={"type": "enabled", "budget_tokens": 1024},
+        stop_sequences=["x", "y"],
+        metadata={"user_id": "u"},
+        tools=[TOOL],
+        thinking={"type": "enabled", "budget_tokens": 1024},
         extra_body={"made_up": 1, "temperature": 0.5, "top_p": 0.9, "top_k": 4},
-    )  # fmt: skip
+    )
     assert made.pop("messages") == [HI]
     assert made == {
-        "model": "m", "max_tokens": 100, "temperature": 0.5, "top_p": 0.9, "top_k": 4, "stop": ["x", "y"], "user": "u",
+        "model": "m",
+        "max_tokens": 100,
+        "temperature": 0.5,
+        "top_p": 0.9,
+        "top_k": 4,
+        "stop": ["x", "y"],
+        "user": "u",
         "made_up": 1,
-        "tools": [{"type": "function", "function": {"name": "weather", "description": "tells it", "parameters": TOOL["input_schema"]}}],
-    }  # fmt: skip
+        "tools": [
+            {
+                "type": "function",
+                "function": {
+                    "name": "weather",
+                    "description": "tells it",
+                    "parameters": TOOL["input_schema"],
+                },
+            }
+        ],
+    }
 
 
 @pytest.mark.parametrize(
     ("choice", "made"),
-    [({"type": "auto"}, {"tool_choice": "auto"}), ({"type": "any"}, {"tool_choice": "required"}),
-     ({"type": "none"}, {"tool_choice": "none"}),
-     ({"type": "tool", "name": "weather"}, {"tool_choice": {"type": "function", "function": {"name": "weather"}}}),
-     ({"type": "auto", "disable_parallel_tool_use": True}, {"tool_choice": "auto", "parallel_tool_calls": False})],
-)  # fmt: skip
+    [
+        ({"type": "auto"}, {"tool_choice": "auto"}),
+        ({"type": "any"}, {"tool_choice": "required"}),
+        ({"type": "none"}, {"tool_choice": "none"}),
+        (
+            {"type": "tool", "name": "weather"},
+            {"tool_choice": {"type": "function", "function": {"name": "weather"}}},
+        ),
+        (
+            {"type": "auto", "disable_parallel_tool_use": True},
+            {"tool_choice": "auto", "parallel_tool_calls": False},
+        ),
+    ],
+)
 async def test_tool_choice(choice: Any, made: dict[str, Any]) -> None:
     got = await sent(tools=[TOOL], tool_choice=choice)
     assert {k: got[k] for k in ("tool_choice", "parallel_tool_calls") if k in got} == made
@@ -109,22 +231,46 @@ async def test_tool_choice(choice: Any, made: dict[str, Any]) -> None:
 
 REFUSED = [
     ([{"role": "user", "content": [{"type": "hologram"}]}], "messages[0].content[0].type"),
-    ([HI, {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "document", "source": {}}]}],
-     "messages[1].content[1].type"),
+    (
+        [
+            HI,
+            {"role": "user", "content": [{"type": "text", "text": "x"}, {"type": "document", "source": {}}]},
+        ],
+        "messages[1].content[1].type",
+    ),
     ([{"role": "assistant", "content": [IMAGE]}], "messages[0].content[0].type"),
-    ([{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}], "messages[0].content[0].source.type"),
-    ([{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "x"}}]}],
-     "messages[0].content[0].source.media_type"),
-    ([{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}], "messages[0].content[0].tool_use_id"),
-    ([{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": [{"type": "search_result"}]}]}],
-     "messages[0].content[0].content[0].type"),
-    ([{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": {"a": 1}}]}],
-     "messages[0].content[0].content"),
+    (
+        [{"role": "user", "content": [{"type": "image", "source": {"type": "file"}}]}],
+        "messages[0].content[0].source.type",
+    ),
+    (
+        [{"role": "user", "content": [{"type": "image", "source": {"type": "base64", "data": "x"}}]}],
+        "messages[0].content[0].source.media_type",
+    ),
+    (
+        [{"role": "user", "content": [{"type": "tool_result", "content": "x"}]}],
+        "messages[0].content[0].tool_use_id",
+    ),
+    (
+        [
+            {
+                "role": "user",
+                "content": [
+                    {"type": "tool_result", "tool_use_id": "c", "content": [{"type": "search_result"}]}
+                ],
+            }
+        ],
+        "messages[0].content[0].content[0].type",
+    ),
+    (
+        [{"role": "user", "content": [{"type": "tool_result", "tool_use_id": "c", "content": {"a": 1}}]}],
+        "messages[0].content[0].content",
+    ),
     ([{"role": "user", "content": [{"type": "text"}]}], "messages[0].content[0].text"),
     ([{"role": "wizard", "content": "x"}], "messages[0].role"),
     ([{"role": "user", "content": 7}], "messages[0].content"),
     ([{"role": "user"}], "messages[0].content"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("messages", "path"), REFUSED, ids=[path for _, path in REFUSED])
@@ -139,7 +285,11 @@ async def test_what_cannot_be_translated_is_refused_with_its_path(messages: Any,
 
 def message(**fields: Any) -> str:
     usage = {"prompt_tokens": 12, "completion_tokens": 3, "prompt_tokens_details": {"cached_tokens": 4}}
-    choice = {"index": 0, "message": {"role": "assistant", "content": None, **fields}, "finish_reason": fields.pop("end", "stop")}
+    choice = {
+        "index": 0,
+        "message": {"role": "assistant", "content": None, **fields},
+        "finish_reason": fields.pop("end", "stop"),
+    }
     return json.dumps({"id": "x", "object": "chat.completion", "choices": [choice], "usage": usage})
 
 
@@ -147,17 +297,30 @@ WHOLE = {
     "text": (message(content="Paris"), [{"type": "text", "text": "Paris"}], "end_turn"),
     "length": (message(content="Par", end="length"), [{"type": "text", "text": "Par"}], "max_tokens"),
     "refusal": (message(refusal="no", end="content_filter"), [{"type": "text", "text": "no"}], "refusal"),
-    "thinking": (message(reasoning_content="hm", content="Paris"),
-                 [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": "Paris"}], "end_turn"),
-    "a tool": (message(tool_calls=[CALL], end="tool_calls"),
-               [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}}], "tool_use"),
+    "thinking": (
+        message(reasoning_content="hm", content="Paris"),
+        [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": "Paris"}],
+        "end_turn",
+    ),
+    "a tool": (
+        message(tool_calls=[CALL], end="tool_calls"),
+        [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {"city": "Paris"}}],
+        "tool_use",
+    ),
     "a tool with broken arguments": (
-        message(tool_calls=[{**CALL, "function": {"name": "weather", "arguments": "{oops"}}], end="tool_calls"),
-        [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {"_raw": "{oops"}}], "tool_use"),
-    "a tool that is none": (message(tool_calls=[{"function": "x"}], end="tool_calls"),
-                            [{"type": "tool_use", "id": "", "name": "", "input": {}}], "tool_use"),
+        message(
+            tool_calls=[{**CALL, "function": {"name": "weather", "arguments": "{oops"}}], end="tool_calls"
+        ),
+        [{"type": "tool_use", "id": "call_1", "name": "weather", "input": {"_raw": "{oops"}}],
+        "tool_use",
+    ),
+    "a tool that is none": (
+        message(tool_calls=[{"function": "x"}], end="tool_calls"),
+        [{"type": "tool_use", "id": "", "name": "", "input": {}}],
+        "tool_use",
+    ),
     "nothing": (message(content=""), [], "end_turn"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize(("body", "content", "stop_reason"), WHOLE.values(), ids=WHOLE)
@@ -165,13 +328,17 @@ async def test_whole_answers(body: str, content: list[Any], stop_reason: str) ->
     async with ScriptedUpstream(Script(body=body)) as up, gateway(up) as gw, client(gw) as api:
         got = await api.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
         assert (got.type, got.role, got.model, got.stop_reason) == ("message", "assistant", "m", stop_reason)
-        assert [{k: v for k, v in block.to_dict().items() if v is not None} for block in got.content] == content
+        assert [
+            {k: v for k, v in block.to_dict().items() if v is not None} for block in got.content
+        ] == content
         assert got.id.startswith("msg_")
         usage = got.usage
         assert (usage.input_tokens, usage.output_tokens, usage.cache_read_input_tokens) == (8, 3, 4)
 
 
-@pytest.mark.parametrize("body", ["{}", '{"choices":[]}', '{"choices":[{"index":0}]}', "[1]", '{"usage":7,"choices":7}'])
+@pytest.mark.parametrize(
+    "body", ["{}", '{"choices":[]}', '{"choices":[{"index":0}]}', "[1]", '{"usage":7,"choices":7}']
+)
 async def test_an_answer_without_a_message_is_an_error(body: str) -> None:
     async with ScriptedUpstream(Script(body=body)) as up, gateway(up) as gw, client(gw) as api:
         with pytest.raises(anthropic.InternalServerError) as caught:
@@ -180,7 +347,8 @@ async def test_an_answer_without_a_message_is_an_error(body: str) -> None:
 
 
 async def test_odd_usage_does_not_hang_the_client() -> None:
-    body = '{"choices":[{"index":0,"message":{"content":"x"}}],"usage":{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":"?"}}}'
+    usage = '{"prompt_tokens":1,"prompt_tokens_details":{"cached_tokens":"?"}}'
+    body = '{"choices":[{"index":0,"message":{"content":"x"}}],"usage":' + usage + "}"
     async with ScriptedUpstream(Script(body=body)) as up, gateway(up) as gw, client(gw) as api:
         got = await api.messages.create(model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}])
         assert got.usage.input_tokens == 1
@@ -207,28 +375,53 @@ def tool(index: int, **fields: Any) -> str:
 
 
 STREAMS: dict[str, tuple[list[str], list[Any], str]] = {
-    "text": ([piece(role="assistant"), piece(content="Par"), piece(content="is"), *last("stop")],
-             [{"type": "text", "text": "Paris"}], "end_turn"),
+    "text": (
+        [piece(role="assistant"), piece(content="Par"), piece(content="is"), *last("stop")],
+        [{"type": "text", "text": "Paris"}],
+        "end_turn",
+    ),
     "thinking and text": (
         [piece(reasoning_content="h"), piece(reasoning="m"), piece(content="Paris"), *last("length")],
-        [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": "Paris"}], "max_tokens"),
+        [{"type": "thinking", "thinking": "hm", "signature": ""}, {"type": "text", "text": "Paris"}],
+        "max_tokens",
+    ),
     "text and two tools": (
-        [piece(content="see"),
-         tool(0, id="c0", function={"name": "weather", "arguments": ""}), tool(0, function={"arguments": '{"ci'}),
-         tool(0, function={"arguments": 'ty":1}'}), tool(1, id="c1", function={"name": "now", "arguments": "{}"}),
-         *last("tool_calls")],
-        [{"type": "text", "text": "see"}, {"type": "tool_use", "id": "c0", "name": "weather", "input": {"city": 1}},
-         {"type": "tool_use", "id": "c1", "name": "now", "input": {}}], "tool_use"),
+        [
+            piece(content="see"),
+            tool(0, id="c0", function={"name": "weather", "arguments": ""}),
+            tool(0, function={"arguments": '{"ci'}),
+            tool(0, function={"arguments": 'ty":1}'}),
+            tool(1, id="c1", function={"name": "now", "arguments": "{}"}),
+            *last("tool_calls"),
+        ],
+        [
+            {"type": "text", "text": "see"},
+            {"type": "tool_use", "id": "c0", "name": "weather", "input": {"city": 1}},
+            {"type": "tool_use", "id": "c1", "name": "now", "input": {}},
+        ],
+        "tool_use",
+    ),
     "a tool whose arguments come as an object": (
         [tool(0, id="c0", function={"name": "now", "arguments": {"a": 1}}), *last("tool_calls")],
-        [{"type": "tool_use", "id": "c0", "name": "now", "input": {"a": 1}}], "tool_use"),
-    "a tool that is none": ([tool(0, id="c0", function="now"), *last("tool_calls")],
-                            [{"type": "tool_use", "id": "c0", "name": "", "input": {}}], "tool_use"),
+        [{"type": "tool_use", "id": "c0", "name": "now", "input": {"a": 1}}],
+        "tool_use",
+    ),
+    "a tool that is none": (
+        [tool(0, id="c0", function="now"), *last("tool_calls")],
+        [{"type": "tool_use", "id": "c0", "name": "", "input": {}}],
+        "tool_use",
+    ),
     "nothing": (last("stop"), [], "end_turn"),
     "only the first choice": (
-        [piece(content="a"), json.dumps({**chat_chunk(None), "choices": [{"index": 1, "delta": {"content": "b"}}]}),
-         *last("stop")], [{"type": "text", "text": "a"}], "end_turn"),
-}  # fmt: skip
+        [
+            piece(content="a"),
+            json.dumps({**chat_chunk(None), "choices": [{"index": 1, "delta": {"content": "b"}}]}),
+            *last("stop"),
+        ],
+        [{"type": "text", "text": "a"}],
+        "end_turn",
+    ),
+}
 
 
 def check_order(names: list[str]) -> None:
@@ -253,7 +446,9 @@ async def raw_events(gw: Gateway) -> AsyncIterator[tuple[str, dict[str, Any]]]:
 @pytest.mark.parametrize(("events", "content", "stop_reason"), STREAMS.values(), ids=STREAMS)
 async def test_streams(events: list[str], content: list[Any], stop_reason: str) -> None:
     async with ScriptedUpstream(Script(events=tuple(events))) as up, gateway(up) as gw, client(gw) as api:
-        async with api.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]) as stream:
+        async with api.messages.stream(
+            model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]
+        ) as stream:
             got = await stream.get_final_message()
         assert got.stop_reason == stop_reason
         assert [{k: v for k, v in b.to_dict().items() if v is not None} for b in got.content] == content
@@ -267,27 +462,51 @@ async def test_streams(events: list[str], content: list[Any], stop_reason: str) 
 
 
 async def test_comments_become_pings() -> None:
-    script = Script(raw=b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: wait\n\n"
-                        b"data: " + piece(content="a").encode() + b"\n\ndata: " + last("stop")[0].encode() + b"\n\n")  # fmt: skip
+    script = Script(
+        raw=b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: wait\n\n"
+        b"data: " + piece(content="a").encode() + b"\n\ndata: " + last("stop")[0].encode() + b"\n\n"
+    )
     async with ScriptedUpstream(script) as up, gateway(up) as gw, client(gw) as api:
-        async with api.messages.stream(model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]) as stream:
+        async with api.messages.stream(
+            model="m", max_tokens=9, messages=[{"role": "user", "content": "hi"}]
+        ) as stream:
             assert await stream.get_final_text() == "a"
         assert [name async for name, _ in raw_events(gw)].count("ping") == 1
 
 
 @pytest.mark.parametrize(
     ("script", "error", "kind"),
-    [(Script(status=400, body='{"error":{"message":"too long"}}'), anthropic.BadRequestError, "invalid_request_error"),
-     (Script(status=429, body='{"error":{"message":"too long"}}'), anthropic.RateLimitError, "rate_limit_error"),
-     (Script(status=404, body='{"error":"too long"}'), anthropic.NotFoundError, "not_found_error"),
-     (Script(status=500, body='{"error":{"message":"too long"}}'), anthropic.InternalServerError, "api_error"),
-     (Script(status=503, body='{"message":"too long"}'), anthropic.InternalServerError, "overloaded_error")],
-)  # fmt: skip
-async def test_errors_are_in_anthropics_envelope(script: Script, error: type[anthropic.APIStatusError], kind: str) -> None:
+    [
+        (
+            Script(status=400, body='{"error":{"message":"too long"}}'),
+            anthropic.BadRequestError,
+            "invalid_request_error",
+        ),
+        (
+            Script(status=429, body='{"error":{"message":"too long"}}'),
+            anthropic.RateLimitError,
+            "rate_limit_error",
+        ),
+        (Script(status=404, body='{"error":"too long"}'), anthropic.NotFoundError, "not_found_error"),
+        (
+            Script(status=500, body='{"error":{"message":"too long"}}'),
+            anthropic.InternalServerError,
+            "api_error",
+        ),
+        (
+            Script(status=503, body='{"message":"too long"}'),
+            anthropic.InternalServerError,
+            "overloaded_error",
+        ),
+    ],
+)
+async def test_errors_are_in_anthropics_envelope(
+    script: Script, error: type[anthropic.APIStatusError], kind: str
+) -> None:
     async with ScriptedUpstream(script) as up, gateway(up) as gw, client(gw) as api:
         for stream in (False, True):
             with pytest.raises(error) as caught:
-                await api.messages.create(  # type: ignore[call-overload]
+                await api.messages.create(
                     model="m", max_tokens=1, messages=[{"role": "user", "content": "hi"}], stream=stream
                 )
             assert caught.value.body == {"type": "error", "error": {"type": kind, "message": "too long"}}
@@ -295,8 +514,11 @@ async def test_errors_are_in_anthropics_envelope(script: Script, error: type[ant
 
 async def test_the_gateways_own_errors_are_in_it_too() -> None:
     async with ScriptedUpstream() as up, gateway(up, server={"keys": ["k"], "max_body_bytes": 500}) as gw:
-        for body, key, kind in (("{}", "wrong", "authentication_error"), ("x" * 501, "k", "request_too_large"),
-                                ("{}", "k", "invalid_request_error")):  # fmt: skip
+        for body, key, kind in (
+            ("{}", "wrong", "authentication_error"),
+            ("x" * 501, "k", "request_too_large"),
+            ("{}", "k", "invalid_request_error"),
+        ):
             reply = await gw.http.post("/v1/messages", content=body, headers={"x-api-key": key})
             assert reply.json()["type"] == "error"
             assert reply.json()["error"]["type"] == kind

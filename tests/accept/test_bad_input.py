@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import json
 from typing import Any
@@ -21,7 +22,13 @@ from tests.gateway import eventually, gateway
 from tests.sockets import connected, post, until_closed
 
 MESSAGES = [{"role": "user", "content": "hi"}]
-SMALL = {"max_body_bytes": 1000, "max_header_bytes": 2000, "max_depth": 8, "request_timeout": 0.2, "keep_alive": 0.2}
+SMALL = {
+    "max_body_bytes": 1000,
+    "max_header_bytes": 2000,
+    "max_depth": 8,
+    "request_timeout": 0.2,
+    "keep_alive": 0.2,
+}
 
 
 def nested(depth: int) -> Any:
@@ -40,23 +47,49 @@ BODIES = {
     "invalid UTF-8": (b'{"model":"m","messages":[{"role":"user","content":"\xff"}]}', None, "not valid JSON"),
     "no model": (b'{"messages":[]}', "model", "model: this field is required"),
     "no messages": (b'{"model":"m"}', "messages", "messages: this field is required"),
-    "no role": (b'{"model":"m","messages":[{"content":"x"}]}', "messages[0].role",
-                "messages[0].role: this field is required"),
-    "a role of another type": (b'{"model":"m","messages":[{"role":1}]}', "messages[0].role",
-                               "messages[0].role: expected str, got int"),
-    "content of another type": (b'{"model":"m","messages":[{"role":"user"},{"role":"user","content":7}]}',
-                                "messages[1].content", "messages[1].content: expected"),
-    "temperature": (b'{"model":"m","messages":[],"temperature":"hot"}', "temperature",
-                    "temperature: expected float | null, got str"),
+    "no role": (
+        b'{"model":"m","messages":[{"content":"x"}]}',
+        "messages[0].role",
+        "messages[0].role: this field is required",
+    ),
+    "a role of another type": (
+        b'{"model":"m","messages":[{"role":1}]}',
+        "messages[0].role",
+        "messages[0].role: expected str, got int",
+    ),
+    "content of another type": (
+        b'{"model":"m","messages":[{"role":"user"},{"role":"user","content":7}]}',
+        "messages[1].content",
+        "messages[1].content: expected",
+    ),
+    "temperature": (
+        b'{"model":"m","messages":[],"temperature":"hot"}',
+        "temperature",
+        "temperature: expected float | null, got str",
+    ),
     "stream": (b'{"model":"m","messages":[],"stream":"yes"}', "stream", "stream: expected bool"),
-    "stream options": (b'{"model":"m","messages":[],"stream_options":{"include_usage":1}}',
-                       "stream_options.include_usage", "stream_options.include_usage: expected bool"),
-    "too deep": (json.dumps({"model": "m", "messages": [], "extra": nested(9)}).encode(), "extra",
-                 "extra: nested more than 8 levels deep"),
-    "much too deep": (b'{"model":"m","messages":[],"a":' + b"[" * 400 + b"]" * 400 + b"}", "a", "nested more than 8"),
+    "stream options": (
+        b'{"model":"m","messages":[],"stream_options":{"include_usage":1}}',
+        "stream_options.include_usage",
+        "stream_options.include_usage: expected bool",
+    ),
+    "too deep": (
+        json.dumps({"model": "m", "messages": [], "extra": nested(9)}).encode(),
+        "extra",
+        "extra: nested more than 8 levels deep",
+    ),
+    "much too deep": (
+        b'{"model":"m","messages":[],"a":' + b"[" * 400 + b"]" * 400 + b"}",
+        "a",
+        "nested more than 8",
+    ),
     "deep without an end": (b'{"model":"m","messages":[],"a":' + b"[" * 900, None, "not valid JSON"),
-    "deep behind an escape": (b'{"model":"m","messages":[],"\\u0061":"\\n","b":' + b"[" * 9 + b"]" * 9 + b"}", "b", "nested"),
-}  # fmt: skip
+    "deep behind an escape": (
+        b'{"model":"m","messages":[],"\\u0061":"\\n","b":' + b"[" * 9 + b"]" * 9 + b"}",
+        "b",
+        "nested",
+    ),
+}
 
 
 @pytest.mark.parametrize(("body", "param", "message"), BODIES.values(), ids=BODIES)
@@ -72,9 +105,14 @@ async def test_bodies(body: bytes, param: str | None, message: str) -> None:
 
 @pytest.mark.parametrize(
     ("path", "body", "param"),
-    [("completions", {"prompt": {"a": 1}}, "prompt"), ("completions", {}, "prompt"), ("embeddings", {"input": 7}, "input"),
-     ("embeddings", {"input": "x", "dimensions": "many"}, "dimensions"), ("completions", {"prompt": [[1], ["x"]]}, "prompt[1][0]")],
-)  # fmt: skip
+    [
+        ("completions", {"prompt": {"a": 1}}, "prompt"),
+        ("completions", {}, "prompt"),
+        ("embeddings", {"input": 7}, "input"),
+        ("embeddings", {"input": "x", "dimensions": "many"}, "dimensions"),
+        ("completions", {"prompt": [[1], ["x"]]}, "prompt[1][0]"),
+    ],
+)
 async def test_other_endpoints(path: str, body: dict[str, Any], param: str) -> None:
     async with ScriptedUpstream() as up, gateway(up) as gw:
         reply = await gw.http.post(f"/v1/{path}", json={"model": "m", **body})
@@ -85,7 +123,15 @@ HEAD = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\n"
 REFUSED = {
     "a body that says it is too large": (HEAD + b"content-length: 1001\r\n\r\n", 413),
     "a chunked body that is too large": (
-        HEAD + b"transfer-encoding: chunked\r\n\r\n" + b"64\r\n" + b"x" * 100 + b"\r\n" + b"3e8\r\n" + b"x" * 1000, 413),
+        HEAD
+        + b"transfer-encoding: chunked\r\n\r\n"
+        + b"64\r\n"
+        + b"x" * 100
+        + b"\r\n"
+        + b"3e8\r\n"
+        + b"x" * 1000,
+        413,
+    ),
     "a length beyond all numbers": (HEAD + b"content-length: 99999999999999999999999\r\n\r\n", 400),
     "a big header": (HEAD + b"a: " + b"x" * 3000 + b"\r\n\r\n", 431),
     "many headers": (HEAD + b"".join(b"a%d: x\r\n" % i for i in range(129)) + b"\r\n", 431),
@@ -94,8 +140,11 @@ REFUSED = {
     "a target without an end": (b"GET /" + b"x" * 3000, 431),
     "a coded body": (HEAD + b"content-encoding: gzip\r\ncontent-length: 0\r\n\r\n", 415),
     "a host that comes twice": (HEAD + b"host: x\r\ncontent-length: 0\r\n\r\n", 400),
-    "a wrong key": (HEAD.replace(b"host", b"authorization: Bearer wrong\r\nhost") + b"content-length: 0\r\n\r\n", 401),
-}  # fmt: skip
+    "a wrong key": (
+        HEAD.replace(b"host", b"authorization: Bearer wrong\r\nhost") + b"content-length: 0\r\n\r\n",
+        401,
+    ),
+}
 
 
 @pytest.mark.parametrize("step", [0, 500], ids=["at once", "in pieces"])
@@ -119,7 +168,11 @@ async def test_refused_and_closed(sent: bytes, status: int, step: int) -> None:
 
 @pytest.mark.parametrize("more", [b"a: xxxxxxxxxxx\r\n" * 30, b"x" * 500], ids=["many", "one"])
 async def test_trailers_without_an_end(more: bytes) -> None:
-    async with ScriptedUpstream() as up, gateway(up, server=SMALL) as gw, connected(gw.port) as (reader, writer):
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, server=SMALL) as gw,
+        connected(gw.port) as (reader, writer),
+    ):
         writer.write(HEAD + b"transfer-encoding: chunked\r\n\r\n")
         for piece in (b"0\r\na: ", *[more] * 6):
             writer.write(piece)
@@ -152,12 +205,19 @@ async def test_an_answer_to_a_large_body_survives_the_rest_of_it() -> None:
 
 @pytest.mark.parametrize(
     ("method", "path", "status", "message"),
-    [("POST", "/v1/chat", 404, "there is no '/v1/chat' here; paths: /v1/chat/completions"), ("GET", "/", 404, "/health"),
-     ("GET", "/v1/chat/completions", 405, "allowed: POST"), ("POST", "/health", 405, "allowed: GET, HEAD"),
-     ("DELETE", "/v1/models", 405, "DELETE is not allowed"), ("OPTIONS", "/v1/models", 405, "allowed: GET, HEAD"),
-     ("GET", "/v1/models/nope", 404, "there is no model 'nope'; there are: m"), ("GET", "/v1/modelsx", 404, "there is no"),
-     ("GET", "/v1/chat/../models", 404, "there is no"), ("GET", "/V1/models", 404, "there is no")],
-)  # fmt: skip
+    [
+        ("POST", "/v1/chat", 404, "there is no '/v1/chat' here; paths: /v1/chat/completions"),
+        ("GET", "/", 404, "/health"),
+        ("GET", "/v1/chat/completions", 405, "allowed: POST"),
+        ("POST", "/health", 405, "allowed: GET, HEAD"),
+        ("DELETE", "/v1/models", 405, "DELETE is not allowed"),
+        ("OPTIONS", "/v1/models", 405, "allowed: GET, HEAD"),
+        ("GET", "/v1/models/nope", 404, "there is no model 'nope'; there are: m"),
+        ("GET", "/v1/modelsx", 404, "there is no"),
+        ("GET", "/v1/chat/../models", 404, "there is no"),
+        ("GET", "/V1/models", 404, "there is no"),
+    ],
+)
 async def test_paths_and_methods(method: str, path: str, status: int, message: str) -> None:
     async with ScriptedUpstream() as up, gateway(up) as gw:
         answer = await gw.raw(f"{method} {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n".encode())
@@ -188,12 +248,22 @@ async def test_head_has_no_body(path: str) -> None:
 
 @pytest.mark.parametrize(
     ("headers", "status"),
-    [({}, 401), ({"authorization": "Bearer right"}, 200), ({"authorization": "bearer right"}, 200),
-     ({"x-api-key": "right"}, 200), ({"x-api-key": "right "}, 200), ({"authorization": "Bearer hashed"}, 200),
-     ({"authorization": "Bearer wrong"}, 401), ({"x-api-key": "wrong"}, 401), ({"authorization": "right"}, 401),
-     ({"authorization": "Bearer"}, 401), ({"authorization": "Bearer "}, 401), ({"authorization": "Basic right"}, 401),
-     ({"authorization": "Bearer wrong", "x-api-key": "right"}, 401)],
-)  # fmt: skip
+    [
+        ({}, 401),
+        ({"authorization": "Bearer right"}, 200),
+        ({"authorization": "bearer right"}, 200),
+        ({"x-api-key": "right"}, 200),
+        ({"x-api-key": "right "}, 200),
+        ({"authorization": "Bearer hashed"}, 200),
+        ({"authorization": "Bearer wrong"}, 401),
+        ({"x-api-key": "wrong"}, 401),
+        ({"authorization": "right"}, 401),
+        ({"authorization": "Bearer"}, 401),
+        ({"authorization": "Bearer "}, 401),
+        ({"authorization": "Basic right"}, 401),
+        ({"authorization": "Bearer wrong", "x-api-key": "right"}, 401),
+    ],
+)
 async def test_keys(headers: dict[str, str], status: int) -> None:
     hashed = "sha256:" + hashlib.sha256(b"hashed").hexdigest()
     async with ScriptedUpstream() as up, gateway(up, server={"keys": ["right", hashed]}) as gw:
@@ -211,7 +281,11 @@ async def test_keys(headers: dict[str, str], status: int) -> None:
     "sent", [HEAD, post()[:-5], b"G", HEAD + b"transfer-encoding: chunked\r\n\r\n5\r\nab"], ids=repr
 )
 async def test_a_slow_sender_is_told_408(sent: bytes) -> None:
-    async with ScriptedUpstream() as up, gateway(up, server=SMALL) as gw, connected(gw.port) as (reader, writer):
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, server=SMALL) as gw,
+        connected(gw.port) as (reader, writer),
+    ):
         writer.write(sent)
         answer = await until_closed(reader)
         assert answer.startswith(b"HTTP/1.1 408 ")
@@ -220,7 +294,11 @@ async def test_a_slow_sender_is_told_408(sent: bytes) -> None:
 
 @pytest.mark.parametrize("sent", [b"", b"\r\n", post()], ids=["nothing", "a blank line", "a request"])
 async def test_an_idle_connection_is_closed(sent: bytes) -> None:
-    async with ScriptedUpstream() as up, gateway(up, server=SMALL) as gw, connected(gw.port) as (reader, writer):
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, server=SMALL) as gw,
+        connected(gw.port) as (reader, writer),
+    ):
         writer.write(sent)
         answer = await until_closed(reader)
         assert answer.count(b"HTTP/1.1 200") == (len(sent) > 2)
@@ -234,7 +312,11 @@ async def test_a_request_under_way_is_not_idle() -> None:
 # -- properties -----------------------------------------------------------------------------------
 
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=8) | st.sampled_from(['"', "\\", '[{"', "]}", '\\"']),
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.text(max_size=8)
+    | st.sampled_from(['"', "\\", '[{"', "]}", '\\"']),
     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
     max_leaves=20,
 )
@@ -256,10 +338,8 @@ def test_depth_is_that_of_a_naive_count(value: Any, limit: int, ascii: bool) -> 
 
 @given(st.binary(max_size=200) | st.text(alphabet='[]{}"\\,:1a', max_size=60).map(str.encode))
 def test_no_body_raises_anything_else(body: bytes) -> None:
-    try:
+    with contextlib.suppress(InvalidField):
         wire.read(msgspec.json.Decoder(ChatFields), body, 8)
-    except InvalidField as exc:
-        assert exc.message
 
 
 class Transport(asyncio.Transport):
@@ -299,10 +379,24 @@ class Transport(asyncio.Transport):
 
 
 piece = st.binary(max_size=30) | st.sampled_from(
-    [b"GET /health HTTP/1.1\r\n", b"POST /v1/chat/completions HTTP/1.1\r\n", b"host: x\r\n", b"\r\n", b"content-length: 3\r\n",
-     b"transfer-encoding: chunked\r\n", b"3\r\nabc\r\n", b"0\r\n\r\n", b"connection: upgrade\r\nupgrade: h2c\r\n", b"expect: 100-continue\r\n",
-     b"abc", b" ", b"HTTP/1.1 200 OK\r\n", b"PRI * HTTP/2.0\r\n\r\n", b"\x16\x03\x01\x02\x00\x01"]
-)  # fmt: skip
+    [
+        b"GET /health HTTP/1.1\r\n",
+        b"POST /v1/chat/completions HTTP/1.1\r\n",
+        b"host: x\r\n",
+        b"\r\n",
+        b"content-length: 3\r\n",
+        b"transfer-encoding: chunked\r\n",
+        b"3\r\nabc\r\n",
+        b"0\r\n\r\n",
+        b"connection: upgrade\r\nupgrade: h2c\r\n",
+        b"expect: 100-continue\r\n",
+        b"abc",
+        b" ",
+        b"HTTP/1.1 200 OK\r\n",
+        b"PRI * HTTP/2.0\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01",
+    ]
+)
 
 
 async def test_no_bytes_break_the_server() -> None:

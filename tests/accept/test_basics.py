@@ -44,7 +44,10 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
     async with ScriptedUpstream() as up, gateway(up) as gw:
         up.queue += [Script(tokens=("slow",), ttft=0.1), Script(tokens=("fast",))]
         body = b'{"model":"m","messages":[]}'
-        one = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (len(body), body)
+        one = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b" % (
+            len(body),
+            body,
+        )
         last = one.replace(b"host: x", b"host: x\r\nconnection: close")
         answer = await gw.raw(one + last)
         assert answer.index(b'"slow"') < answer.index(b'"fast"')

@@ -1,7 +1,7 @@
 """Requests that two HTTP parsers could read in two ways: refused, the connection closed, nothing behind them answered.
 
-Each entry of :data:`CORPUS` says what is expected: the status of the first answer and how many requests reach the engine.
-Behind every entry stands a second, hidden request for ``/health`` and one for the engine.
+Each entry says what is expected: the status, or how many answers come.
+Behind every entry stand two hidden requests: one for the engine and one for ``/health``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ HOST = LINE + b"host: x\r\n"
 CHUNKED = HOST + b"transfer-encoding: chunked\r\n\r\n"
 WHOLE_CHUNK = b"%x\r\n%b\r\n" % (len(BODY), BODY)
 LENGTH = b"content-length: %d\r\n" % len(BODY)
-HIDDEN = b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n" + post(b'{"model":"m","messages":[],"hidden":1}')
+HIDDEN = post(b'{"model":"m","messages":[],"hidden":1}') + b"GET /health HTTP/1.1\r\nhost: x\r\n\r\n"
 
 STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 
@@ -28,11 +28,17 @@ STATUS_LINE = re.compile(rb"HTTP/1\.1 (\d{3}) ")
 REFUSED = {
     # both framings, or one of them twice
     "CL and TE": (HOST + b"content-length: 6\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\nG", 400),
-    "TE and CL": (HOST + b"transfer-encoding: chunked\r\n" + LENGTH + b"\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
+    "TE and CL": (
+        HOST + b"transfer-encoding: chunked\r\n" + LENGTH + b"\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
     "two equal CL": (HOST + LENGTH * 2 + b"\r\n" + BODY, 400),
     "two different CL": (HOST + LENGTH + b"content-length: 0\r\n\r\n" + BODY, 400),
     "two TE": (HOST + b"transfer-encoding: chunked\r\n" * 2 + b"\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "TE identity, then chunked": (HOST + b"transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "TE identity, then chunked": (
+        HOST + b"transfer-encoding: identity\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     # lengths that are not plain numbers
     "CL with plus": (HOST + b"content-length: +27\r\n\r\n" + BODY, 400),
     "CL with minus": (HOST + b"content-length: -1\r\n\r\n" + BODY, 400),
@@ -44,23 +50,50 @@ REFUSED = {
     "CL larger than 64 bits": (HOST + b"content-length: 18446744073709551643\r\n\r\n" + BODY, 400),
     "CL in other digits": (HOST + b"content-length: \xc2\xb2\r\n\r\n" + BODY, 400),
     # codings that are not exactly "chunked"
-    "TE chunked, identity": (HOST + b"transfer-encoding: chunked, identity\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "TE identity, chunked": (HOST + b"transfer-encoding: identity, chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "TE gzip, chunked": (HOST + b"transfer-encoding: gzip, chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "TE chunked twice in one": (HOST + b"transfer-encoding: chunked, chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
+    "TE chunked, identity": (
+        HOST + b"transfer-encoding: chunked, identity\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
+    "TE identity, chunked": (
+        HOST + b"transfer-encoding: identity, chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
+    "TE gzip, chunked": (
+        HOST + b"transfer-encoding: gzip, chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
+    "TE chunked twice in one": (
+        HOST + b"transfer-encoding: chunked, chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
     "TE xchunked": (HOST + b"transfer-encoding: xchunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
     "TE chunkedx": (HOST + b"transfer-encoding: chunkedx\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
     "TE identity": (HOST + b"transfer-encoding: identity\r\n\r\n", 400),
     "TE quoted": (HOST + b'transfer-encoding: "chunked"\r\n\r\n' + WHOLE_CHUNK + b"0\r\n\r\n", 400),
     "TE with parameter": (HOST + b"transfer-encoding: chunked;a=b\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
     "TE empty": (HOST + b"transfer-encoding: \r\n\r\n", 400),
-    "TE with a trailing comma": (HOST + b"transfer-encoding: chunked,\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "TE with a vertical tab": (HOST + b"transfer-encoding: \x0bchunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
+    "TE with a trailing comma": (
+        HOST + b"transfer-encoding: chunked,\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
+    "TE with a vertical tab": (
+        HOST + b"transfer-encoding: \x0bchunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
     "TE with a NUL": (HOST + b"transfer-encoding: chunked\0\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "TE in HTTP/1.0": (b"POST /v1/chat/completions HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n", 400),
+    "TE in HTTP/1.0": (
+        b"POST /v1/chat/completions HTTP/1.0\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        400,
+    ),
     # header lines
-    "space before the colon": (HOST + b"transfer-encoding : chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
-    "tab before the colon": (HOST + b"transfer-encoding\t: chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n", 400),
+    "space before the colon": (
+        HOST + b"transfer-encoding : chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
+    "tab before the colon": (
+        HOST + b"transfer-encoding\t: chunked\r\n\r\n" + WHOLE_CHUNK + b"0\r\n\r\n",
+        400,
+    ),
     "space before the name": (LINE + b" host: x\r\n" + LENGTH + b"\r\n" + BODY, 400),
     "no name": (HOST + b": x\r\n" + LENGTH + b"\r\n" + BODY, 400),
     "no colon": (HOST + b"transfer-encoding\r\n" + LENGTH + b"\r\n" + BODY, 400),
@@ -105,10 +138,13 @@ REFUSED = {
     "HTTP/2 preface": (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
     "http in lower case": (b"GET /health http/1.1\r\nhost: x\r\n\r\n", 400),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400),
-    "upgrade": (post(BODY, b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAMAAABk"), 400),
+    "upgrade": (
+        post(BODY, b"connection: upgrade, http2-settings", b"upgrade: h2c", b"http2-settings: AAMAAABk"),
+        400,
+    ),
     "a length in a trailer": (CHUNKED + WHOLE_CHUNK + b"0\r\ncontent-length: 5\r\n\r\n", 400),
     "a response": (b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 400),
-}  # fmt: skip
+}
 
 #: What is odd and allowed: the bytes, and how many answers come in all (with the two hidden requests, if they count).
 ALLOWED = {
@@ -123,12 +159,12 @@ ALLOWED = {
     "absolute-form": (post(BODY, path=b"http://evil.example/v1/chat/completions"), 3),
     "connection: close": (post(BODY, b"connection: close"), 1),
     "HTTP/1.0": (b"POST /v1/chat/completions HTTP/1.0\r\n" + LENGTH + b"\r\n" + BODY, 1),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("step", [0, 1], ids=["at once", "byte by byte"])
 @pytest.mark.parametrize(("sent", "status"), REFUSED.values(), ids=REFUSED)
-async def test_refused(sent: bytes, status: int, step: int) -> None:
+async def test_refused(sent: bytes, status: int, step: int, caplog: pytest.LogCaptureFixture) -> None:
     if step and len(sent) > 10_000:
         return
     async with ScriptedUpstream() as up, gateway(up, server={"max_body_bytes": 1_000_000}) as gw:
@@ -145,13 +181,16 @@ async def test_refused(sent: bytes, status: int, step: int) -> None:
         assert answer.startswith(b"HTTP/1.1 %d " % status)
         assert b"\r\nconnection: close\r\n" in answer
         assert up.requests == []
+    assert not [record for record in caplog.records if record.levelname == "ERROR"]
 
 
 @pytest.mark.parametrize(("sent", "answers"), ALLOWED.values(), ids=ALLOWED)
 async def test_allowed(sent: bytes, answers: int) -> None:
     async with ScriptedUpstream() as up, gateway(up) as gw:
         async with connected(gw.port) as (reader, writer):
-            writer.write(sent + HIDDEN.replace(b"content-length", b"connection: close\r\ncontent-length"))
+            writer.write(
+                sent + HIDDEN.replace(b"GET /health HTTP/1.1", b"GET /health HTTP/1.1\r\nconnection: close")
+            )
             answer = await until_closed(reader)
         assert STATUS_LINE.findall(answer) == [b"200"] * answers
         assert up.requests[0].body == BODY
@@ -160,13 +199,27 @@ async def test_allowed(sent: bytes, answers: int) -> None:
 
 @pytest.mark.parametrize(
     "request_bytes",
-    [post(BODY, path=b"http://evil.example/v1/chat/completions"),
-     post(BODY, path=b"http://evil.example:1/v1/chat/completions?base_url=http://evil.example"),
-     post(BODY).replace(b"host: x", b"host: evil.example"),
-     *(post(BODY, header + b"http://evil.example/v1") for header in (
-         b"x-forwarded-host: ", b"x-portkey-custom-host: ", b"x-portkey-config: ", b"forwarded: host=", b"x-original-url: ",
-         b"x-base-url: ", b"openai-base-url: ", b"x-rewrite-url: ", b"x-hasten-engine: ", b"helicone-target-url: "))],
-)  # fmt: skip
+    [
+        post(BODY, path=b"http://evil.example/v1/chat/completions"),
+        post(BODY, path=b"http://evil.example:1/v1/chat/completions?base_url=http://evil.example"),
+        post(BODY).replace(b"host: x", b"host: evil.example"),
+        *(
+            post(BODY, header + b"http://evil.example/v1")
+            for header in (
+                b"x-forwarded-host: ",
+                b"x-portkey-custom-host: ",
+                b"x-portkey-config: ",
+                b"forwarded: host=",
+                b"x-original-url: ",
+                b"x-base-url: ",
+                b"openai-base-url: ",
+                b"x-rewrite-url: ",
+                b"x-hasten-engine: ",
+                b"helicone-target-url: ",
+            )
+        ),
+    ],
+)
 async def test_no_client_chooses_the_engines_address(request_bytes: bytes) -> None:
     async with ScriptedUpstream() as up, gateway(up) as gw, connected(gw.port) as (reader, writer):
         writer.write(request_bytes)
@@ -185,8 +238,14 @@ async def test_only_what_is_known_goes_to_the_engine() -> None:
         writer.write(post(BODY, *lines, parent))
         await reader.readuntil(b'"finish_reason"')
         assert set(up.requests[0].headers) == {
-            "host", "content-type", "content-length", "accept-encoding", "user-agent", "x-request-id", "traceparent",
-        }  # fmt: skip
+            "host",
+            "content-type",
+            "content-length",
+            "accept-encoding",
+            "user-agent",
+            "x-request-id",
+            "traceparent",
+        }
         assert up.requests[0].headers["x-request-id"] == "mine"
 
 

@@ -43,8 +43,20 @@ def reference(stream: bytes) -> list[bytes]:
 
 
 lines = st.sampled_from(
-    [b"data: x", b"data:y", b"data:  z", b"data", b"data:", b": comment", b"event: e", b"id: 1", b"", b"", "data: ü€😀".encode()]
-)  # fmt: skip
+    [
+        b"data: x",
+        b"data:y",
+        b"data:  z",
+        b"data",
+        b"data:",
+        b": comment",
+        b"event: e",
+        b"id: 1",
+        b"",
+        b"",
+        "data: ü€😀".encode(),
+    ]
+)
 ends = st.sampled_from([b"\n", b"\r\n", b"\r"])
 bodies = st.tuples(st.sampled_from([b"", BOM]), st.lists(st.tuples(lines, ends), max_size=30)).map(
     lambda made: made[0] + b"".join(line + end for line, end in made[1])
@@ -74,9 +86,10 @@ def test_events_are_those_of_the_standard(body: bytes) -> None:
 
 def test_an_event_that_never_ends_is_refused() -> None:
     splitter = EventSplitter(limit=1000)
+    for _ in range(10):
+        assert splitter.feed(b"x" * 100) == []
     with pytest.raises(EngineProtocol, match="larger than 1000 bytes"):
-        for _ in range(100):
-            splitter.feed(b"data: " + b"x" * 20)
+        splitter.feed(b"x")
 
 
 def test_looking_for_the_end_does_not_start_over() -> None:
@@ -111,7 +124,7 @@ STREAMS = {
     b'\xe4\xb8\x96\xe7\x95\x8c \xf0\x9f\x98\x80"}}]}\n\ndata: %b\n\ndata: [DONE]\n\n' % STOP,
     "missing last blank line": b"data: %b\n\ndata: %b\n\ndata: [DONE]" % (HELLO, STOP),
     "last line without its blank one": b"data: %b\n\ndata: %b\n\ndata: [DONE]\n" % (HELLO, STOP),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("step", [1, 7, 10_000])
@@ -125,6 +138,6 @@ async def test_through_the_gateway(stream: bytes, step: int) -> None:
 
 
 async def test_an_event_of_a_megabyte() -> None:
-    async with ScriptedUpstream(Script(events=(BIG.decode(), STOP.decode(), "[DONE]"), split=50_000)) as up:
-        async with gateway(up) as gw:
-            assert said((await gw.chat(stream=True)).text) == "y" * 1_000_000
+    script = Script(events=(BIG.decode(), STOP.decode(), "[DONE]"), split=50_000)
+    async with ScriptedUpstream(script) as up, gateway(up) as gw:
+        assert said((await gw.chat(stream=True)).text) == "y" * 1_000_000

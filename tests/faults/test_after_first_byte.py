@@ -10,7 +10,17 @@ import pytest
 
 from hasten.testing import Script, ScriptedUpstream, chat_chunk
 from tests.gateway import eventually, gateway
-from tests.sockets import STREAM_HEAD, RawUpstream, answering, chunk, connected, post, take_request, until_closed, whole
+from tests.sockets import (
+    STREAM_HEAD,
+    RawUpstream,
+    answering,
+    chunk,
+    connected,
+    post,
+    take_request,
+    until_closed,
+    whole,
+)
 
 HELLO = json.dumps(chat_chunk("Hello"))
 STOP = json.dumps(chat_chunk(None, "stop"))

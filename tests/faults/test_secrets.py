@@ -22,7 +22,9 @@ SECRETS = (CLIENT_KEY, ENGINE_KEY, ENGINE_HEADER)
 ECHO = json.dumps({"error": {"message": f"Incorrect API key: {ENGINE_KEY}, {ENGINE_HEADER}"}})
 SCRIPTS = {
     "success": Script(),
-    **{f"status {status}": Script(status=status, body=ECHO) for status in (400, 401, 403, 404, 429, 500, 503)},
+    **{
+        f"status {status}": Script(status=status, body=ECHO) for status in (400, 401, 403, 404, 429, 500, 503)
+    },
     "text error": Script(status=500, body=f"no: {ENGINE_KEY}", headers={"content-type": "text/plain"}),
     "error event": Script(events=(ECHO,)),
     "late error event": Script(events=('{"choices":[{"index":0,"delta":{"content":"x"}}]}', ECHO), itl=0.02),
@@ -37,27 +39,43 @@ async def drive(gw: Gateway, key: str) -> str:
     """Ask in every way; return all that came back."""
     seen = []
     messages = [{"role": "user", "content": PROMPT}]
-    for path, more in (("chat/completions", {}), ("chat/completions", {"stream": True}), ("messages", {"max_tokens": 1}),
-                       ("messages", {"max_tokens": 1, "stream": True}), ("completions", {"prompt": PROMPT}),
-                       ("chat/completions", {"messages": [{"role": 7, "content": PROMPT}]})):  # fmt: skip
+    for path, more in (
+        ("chat/completions", {}),
+        ("chat/completions", {"stream": True}),
+        ("messages", {"max_tokens": 1}),
+        ("messages", {"max_tokens": 1, "stream": True}),
+        ("completions", {"prompt": PROMPT}),
+        ("chat/completions", {"messages": [{"role": 7, "content": PROMPT}]}),
+    ):
         body = {"model": "m", "messages": messages, **more}
-        for headers in ({"authorization": f"Bearer {key}"}, {"x-api-key": key}, {"authorization": f"Bearer {key}x"}):
+        for headers in (
+            {"authorization": f"Bearer {key}"},
+            {"x-api-key": key},
+            {"authorization": f"Bearer {key}x"},
+        ):
             reply = await gw.http.post(f"/v1/{path}", json=body, headers=headers)
             seen.append(f"{reply.headers} {reply.text}")
-    for request in (b"GET /%b HTTP/1.1\r\nx-api-key: %b\r\nhost: x\r\nconnection: close\r\n\r\n" % (b"nope", key.encode()),
-                    b"GET / HTTP/1.1\r\nx-api-key : %b\r\nhost: x\r\n\r\n" % key.encode(),
-                    post(b"{" + PROMPT.encode(), b"authorization: Bearer " + key.encode(), b"connection: close")):  # fmt: skip
+    for request in (
+        b"GET /%b HTTP/1.1\r\nx-api-key: %b\r\nhost: x\r\nconnection: close\r\n\r\n"
+        % (b"nope", key.encode()),
+        b"GET / HTTP/1.1\r\nx-api-key : %b\r\nhost: x\r\n\r\n" % key.encode(),
+        post(b"{" + PROMPT.encode(), b"authorization: Bearer " + key.encode(), b"connection: close"),
+    ):
         seen.append((await gw.raw(request)).decode())
     seen.append(await gw.metrics())
     worker = gw.worker
-    seen.append(f"{worker!r} {worker.settings!r} {worker.app.dispatch.members!r} {worker.app.engines!r} {worker.server.keys!r}")
+    seen.append(
+        f"{worker!r} {worker.settings!r} {worker.app.dispatch.members!r} {worker.app.engines!r} {worker.server.keys!r}"
+    )
     seen.append(repr([*worker.server.connections]))
     return "\n".join(seen)
 
 
 @pytest.mark.parametrize("prompts", [False, True], ids=["without prompts", "with prompts"])
 @pytest.mark.parametrize("script", SCRIPTS.values(), ids=SCRIPTS)
-async def test_nothing_leaks(script: Script, prompts: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+async def test_nothing_leaks(
+    script: Script, prompts: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     caplog.set_level(logging.DEBUG)
     path = tmp_path / "access.log"
     engine: dict[str, Any] = {"api_key": ENGINE_KEY, "headers": {"x-custom": ENGINE_HEADER}}
@@ -71,7 +89,11 @@ async def test_nothing_leaks(script: Script, prompts: bool, tmp_path: Path, capl
             assert lines >= 20
         log = path.read_text()
     assert log.count("\n") >= lines
-    logged = "".join(record.getMessage() + str(record.exc_text) for record in caplog.records if "httpcore" not in record.name)
+    logged = "".join(
+        record.getMessage() + str(record.exc_text)
+        for record in caplog.records
+        if "httpcore" not in record.name
+    )
     for secret in SECRETS:
         assert secret not in seen
         assert secret not in log

@@ -7,6 +7,7 @@ import contextlib
 import socket
 import time
 
+from hasten.accept.server import Connection
 from hasten.measure.metrics import rss_bytes
 from tests.gateway import Gateway, eventually, gateway
 from tests.sockets import STREAM_HEAD, RawUpstream, chunk, connected, post, take_request, whole
@@ -108,20 +109,21 @@ async def test_pipelined_requests_wait_for_a_client_that_does_not_read() -> None
 
     async with RawUpstream(behave) as up:
         engines = {"e": {"kind": "openai", "base_url": up.base_url}}
-        async with gateway(engines=engines, models={"m": {"engines": ["e"]}}) as gw:
-            async with connected(gw.port, receive_buffer=8192) as (reader, writer):
-                requests = 300
-                writer.write(post() * requests)
-                (connection,) = await one_connection(gw)
-                await eventually(lambda: bool(connection._paused_since))
-                await asyncio.sleep(0.2)
-                assert answered < 10
-                writer.write(post(b'{"model":"m","messages":[]}', b"connection: close"))
-                reading = asyncio.create_task(count_answers(reader))
-                assert await reading == requests + 1
+        async with (
+            gateway(engines=engines, models={"m": {"engines": ["e"]}}) as gw,
+            connected(gw.port, receive_buffer=8192) as (reader, writer),
+        ):
+            requests = 300
+            writer.write(post() * requests)
+            (connection,) = await one_connection(gw)
+            await eventually(lambda: bool(connection._paused_since))
+            await asyncio.sleep(0.2)
+            assert answered < 10
+            writer.write(post(b'{"model":"m","messages":[]}', b"connection: close"))
+            assert await count_answers(reader) == requests + 1
 
 
-async def one_connection(gw: Gateway) -> tuple[object]:
+async def one_connection(gw: Gateway) -> tuple[Connection]:
     await eventually(lambda: len(gw.worker.server.connections) == 1)
     (connection,) = gw.worker.server.connections
     return (connection,)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
@@ -48,12 +50,19 @@ def naive(observed: list[tuple[str, str, float]]) -> Samples:
 
 
 # Names end in no carriage return: the format has no escape for it.
-text = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"), max_size=8)
+text = st.text(
+    st.characters(exclude_categories=["Cs"], exclude_characters="\r\x0b\x0c\x1c\x1d\x1e\x85\u2028\u2029"),
+    max_size=8,
+)
 # Eighths: sums of them are exact.
 observations = st.lists(
-    st.tuples(st.sampled_from(["", "x", 'q"\\', "a\nb"]) | text, st.sampled_from(["y", "z"]), st.integers(0, 40).map(lambda n: n / 8)),
+    st.tuples(
+        st.sampled_from(["", "x", 'q"\\', "a\nb"]) | text,
+        st.sampled_from(["y", "z"]),
+        st.integers(0, 40).map(lambda n: n / 8),
+    ),
     max_size=40,
-)  # fmt: skip
+)
 
 
 @given(observations)
@@ -75,8 +84,22 @@ def test_labels_come_back_as_they_were(labels: list[str]) -> None:
     }
 
 
-def test_workers_are_added_up(tmp_path: Path) -> None:
-    one, two = (Registry([FAMILY, COUNT, GAUGE], tmp_path / f"{i}.slots") for i in range(2))
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[[int], Registry]]:
+    """Make the registry of a worker; closed at the end."""
+    made: list[Registry] = []
+
+    def one(index: int) -> Registry:
+        made.append(Registry([FAMILY, COUNT, GAUGE], tmp_path / f"{index}.slots"))
+        return made[-1]
+
+    yield one
+    for registry in made:
+        registry.close()
+
+
+def test_workers_are_added_up(make: Callable[[int], Registry]) -> None:
+    one, two = make(0), make(1)
     for registry, value in ((one, 0.5), (two, 0.5), (two, 3.0)):
         registry.histogram("h", "x", "y").observe(value)
         registry.value("c_total", "x").add()
@@ -91,16 +114,18 @@ def test_workers_are_added_up(tmp_path: Path) -> None:
     assert page["h_count", frozenset({("a", "x"), ("b", "y")})] == 3
 
 
-def test_a_file_that_is_being_made_is_passed_over(tmp_path: Path) -> None:
-    registry = Registry([COUNT], tmp_path / "0.slots")
+def test_a_file_that_is_being_made_is_passed_over(make: Callable[[int], Registry], tmp_path: Path) -> None:
+    registry = make(0)
     registry.value("c_total", "x").add()
     for i, content in enumerate((b"", b"HASTEN01", b"\0" * 100, b"HASTEN01" + b"\xff" * 8, b"x" * 1000), 1):
         (tmp_path / f"{i}.slots").write_bytes(content)
     assert registry.collect() == {("c_total", ("x",)): [1.0]}
 
 
-def test_many_series_grow_the_file_and_keep_their_counts(tmp_path: Path) -> None:
-    registry = Registry([COUNT], tmp_path / "0.slots")
+def test_many_series_grow_the_file_and_keep_their_counts(
+    make: Callable[[int], Registry], tmp_path: Path
+) -> None:
+    registry = make(0)
     values = [registry.value("c_total", f"{i:0100d}") for i in range(5000)]
     for value in values:
         value.add()
@@ -121,10 +146,12 @@ def test_what_is_reserved_is_read_back(reserved: list[tuple[str, int]]) -> None:
     assert merge([found, found]) == {key: [2 * v for v in values] for key, values in found.items()}
 
 
-def test_every_family_has_the_head_that_prometheus_wants() -> None:
+async def test_every_family_has_the_head_that_prometheus_wants() -> None:
     names = {family.name: family.type for family in text_string_to_metric_families(Metrics().page().decode())}
     for family in FAMILIES:
-        assert names[family.name.removesuffix("_total")] == family.kind or names.get(family.name) == family.kind
+        assert (
+            names[family.name.removesuffix("_total")] == family.kind or names.get(family.name) == family.kind
+        )
         assert family.kind != "counter" or family.name.endswith("_total")
         assert list(family.bounds) == sorted(set(family.bounds))
 
@@ -136,14 +163,21 @@ async def test_the_page_after_requests() -> None:
         up.script = Script(status=500)
         await gw.chat()
         page = parse((await gw.http.get("/metrics")).content)
-        call = {("gen_ai_operation_name", "chat"), ("gen_ai_provider_name", "openai"), ("gen_ai_request_model", "m"),
-                ("hasten_engine", "e0")}  # fmt: skip
+        call = {
+            ("gen_ai_operation_name", "chat"),
+            ("gen_ai_provider_name", "openai"),
+            ("gen_ai_request_model", "m"),
+            ("hasten_engine", "e0"),
+        }
         assert page["hasten_requests_total", frozenset({("endpoint", "chat"), ("status", "200")})] == 3
         assert page["hasten_requests_total", frozenset({("endpoint", "chat"), ("status", "500")})] == 1
         assert page["gen_ai_server_request_duration_seconds_count", frozenset(call)] == 4
         assert page["gen_ai_server_time_to_first_token_seconds_count", frozenset(call)] == 2
         assert page["gen_ai_server_time_per_output_token_seconds_count", frozenset(call)] == 2
         for kind, tokens in (("input", 30), ("output", 21)):
-            assert page["gen_ai_client_token_usage_sum", frozenset(call | {("gen_ai_token_type", kind)})] == tokens
+            assert (
+                page["gen_ai_client_token_usage_sum", frozenset(call | {("gen_ai_token_type", kind)})]
+                == tokens
+            )
         assert page["hasten_connections", frozenset()] >= 1
         assert page["hasten_requests_in_flight", frozenset()] == 1  # this one

@@ -195,6 +195,8 @@ class Connection(asyncio.Protocol):
     # -- httptools
 
     def on_message_begin(self) -> None:
+        if self._phase == "refused":  # the same read may hold more requests: they must not count
+            return
         now = perf_counter()
         self._head = Head(now)
         self._since = now
@@ -331,6 +333,8 @@ class Connection(asyncio.Protocol):
 
     def _refuse(self, error: HastenError) -> None:
         """Answer with ``error`` and read nothing more from this connection."""
+        if self._phase == "refused":
+            return
         self._phase = "refused"
         self._queue.clear()
         head = self._head

@@ -67,8 +67,7 @@ class Exchange:
             self._splitter = EventSplitter()
 
     def on_body(self, data: bytes) -> None:
-        now = perf_counter()
-        self.connection.extend(now)
+        now = self.connection.now
         if self._splitter is None:
             self.parts.append(data)
             return

@@ -13,7 +13,9 @@ from hasten.errors import HastenError
 
 def add(subparsers: Any) -> None:
     """Add the ``models`` subcommand to ``subparsers`` (of :mod:`argparse`)."""
-    parser = subparsers.add_parser("models", help="list, fetch and delete model weights", description=weights.__doc__)
+    parser = subparsers.add_parser(
+        "models", help="list, fetch and delete model weights", description=weights.__doc__
+    )
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     actions.add_parser("list", help="the catalogue, and what is installed").set_defaults(run=_list)

@@ -18,7 +18,7 @@ from typing import Protocol
 import httptools
 
 from hasten.errors import EngineError, EngineProtocol, EngineReset, EngineTimeout, Unavailable, translate
-from hasten.settings import Timeouts
+from hasten.settings import Timeouts, Tls
 from hasten.types import Headers
 
 TICK = 0.05  # seconds between two looks at the deadlines
@@ -49,6 +49,7 @@ class Connection(asyncio.Protocol):
         "_got_bytes",
         "_head_bytes",
         "_headers",
+        "_idle",
         "_in_body",
         "_parser",
         "_paused",
@@ -57,6 +58,7 @@ class Connection(asyncio.Protocol):
         "closed",
         "deadline",
         "idle_since",
+        "now",
         "transport",
         "uses",
         "waiting_for",
@@ -76,6 +78,8 @@ class Connection(asyncio.Protocol):
         self._paused = False
         self.closed = False
         self.deadline = 0.0
+        self.now = 0.0  # when something was last read
+        self._idle = pool.timeouts.idle
         self.waiting_for = "first byte"
         self.idle_since = 0.0
         self.uses = 0
@@ -93,12 +97,6 @@ class Connection(asyncio.Protocol):
         self._pool.watch(self)
         self.transport.write(data)
 
-    def extend(self, now: float) -> None:
-        """Something arrived at ``now``: the idle limit counts from here."""
-        if not self._paused:
-            self.deadline = now + self._pool.timeouts.idle
-            self.waiting_for = "more"
-
     def pause(self) -> None:
         """Stop reading; the deadline is off until :meth:`resume`."""
         if not self.closed and not self._paused:
@@ -110,7 +108,7 @@ class Connection(asyncio.Protocol):
         """Read on."""
         if not self.closed and self._paused:
             self._paused = False
-            self.extend(perf_counter())
+            self.deadline = perf_counter() + self._idle
             self.transport.resume_reading()
 
     def abort(self) -> None:
@@ -129,11 +127,14 @@ class Connection(asyncio.Protocol):
         self.transport = transport  # type: ignore[assignment]
 
     def data_received(self, data: bytes) -> None:
+        self.now = perf_counter()
         self._got_bytes = True
         if self._receiver is None:  # bytes that nobody asked for
             self._close()
             return
-        if not self._in_body:
+        if self._in_body:
+            self.deadline = self.now + self._idle
+        else:
             self._head_bytes += len(data)
         try:
             self._parser.feed_data(data)
@@ -181,7 +182,8 @@ class Connection(asyncio.Protocol):
         if status < 200:
             return
         self._in_body = True
-        self.extend(perf_counter())
+        self.deadline = self.now + self._idle
+        self.waiting_for = "more"
         if self._receiver is not None:
             self._receiver.on_head(status, headers)
 
@@ -338,3 +340,15 @@ class Pool:
 
     def __repr__(self) -> str:
         return f"<Pool {self.origin} {len(self._busy)} busy, {len(self._idle)} idle>"
+
+
+def tls_context(tls: Tls) -> ssl.SSLContext:
+    """Return a context that verifies, unless the settings say otherwise."""
+    try:
+        context = ssl.create_default_context(cafile=tls.ca)
+    except (OSError, ssl.SSLError) as exc:
+        raise translate(exc) from None
+    if not tls.verify:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

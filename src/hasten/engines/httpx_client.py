@@ -7,7 +7,8 @@ from time import perf_counter
 
 import httpx
 
-from hasten.engines.openai import PATHS, Call, OpenAIEngine, tls_context
+from hasten.engines.http import tls_context
+from hasten.engines.openai import PATHS, Call, OpenAIEngine
 from hasten.errors import EngineError, EngineProtocol, EngineRefused, EngineReset, EngineTimeout
 from hasten.settings import OpenAIEngine as Settings
 from hasten.types import Reply, Request
@@ -66,6 +67,7 @@ class _Exchange:
         self._client = client
         self._engine = engine
         self._request = request
+        self.now = 0.0
         self._open = asyncio.Event()
         self._open.set()
         self._task: asyncio.Task[None] | None = None
@@ -96,7 +98,7 @@ class _Exchange:
                     call.on_head(response.status_code, [(k.lower(), v) for k, v in response.headers.raw])
                     async for data in response.aiter_raw():
                         await self._open.wait()
-                        self.extend(0.0)
+                        self._extend()
                         call.on_body(data)
                 call.on_complete()
         except TimeoutError:
@@ -104,7 +106,8 @@ class _Exchange:
         except httpx.HTTPError as exc:
             call.on_error(_translate(exc))
 
-    def extend(self, now: float) -> None:
+    def _extend(self) -> None:
+        self.now = perf_counter()
         if self._limit is not None and not self._limit.expired():
             loop = asyncio.get_running_loop()
             self._limit.reschedule(loop.time() + self._engine.settings.timeouts.idle)
@@ -116,7 +119,7 @@ class _Exchange:
 
     def resume(self) -> None:
         self._open.set()
-        self.extend(0.0)
+        self._extend()
 
     def abort(self) -> None:
         if self._task is not None and self._task is not asyncio.current_task():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import ssl
 from email.utils import parsedate_to_datetime
 from time import perf_counter, time
 from typing import Final, Protocol
@@ -11,11 +10,10 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from hasten.engines.http import Connection, Pool
+from hasten.engines.http import Connection, Pool, tls_context
 from hasten.engines.sse import EventSplitter, data_of
-from hasten.errors import EngineError, EngineProtocol, EngineReset, EngineStatus, Unavailable, translate
+from hasten.errors import EngineError, EngineProtocol, EngineReset, EngineStatus, Unavailable
 from hasten.settings import OpenAIEngine as Settings
-from hasten.settings import Tls
 from hasten.types import Chunk, Event, Headers, Reply, Request, Stream
 
 MAX_REPLY_BYTES: Final = 256 * 1024 * 1024
@@ -149,8 +147,7 @@ class OpenAIEngine:
 class Line(Protocol):
     """What a call needs of its connection: :class:`hasten.engines.http.Connection`, or what plays its part."""
 
-    def extend(self, now: float) -> None:
-        """Something came at ``now``."""
+    now: float  #: when something was last read, ``time.perf_counter`` seconds
 
     def pause(self) -> None:
         """Stop reading."""
@@ -222,29 +219,25 @@ class Call:
             self._splitter = EventSplitter()
 
     def on_body(self, data: bytes) -> None:
-        if self._splitter is None:
-            if self.parts:
-                self.connection.extend(perf_counter())
+        splitter = self._splitter
+        if splitter is None:
             self.parts.append(data)
             self.size += len(data)
             if self.size > MAX_REPLY_BYTES:
                 self._break(EngineProtocol(f"the engine's answer is larger than {MAX_REPLY_BYTES} bytes"))
             return
-        now = perf_counter()
-        self.connection.extend(now)
-        splitter = self._splitter
         try:
             # The usual case, one read with one event of one line, does without the splitter.
             if (
                 data[-3:] == b"}\n\n"
                 and data[:6] == b"data: "
-                and data.count(b"\n") == 2
+                and data.find(b"\n") == len(data) - 2
                 and not splitter.pending
             ):
-                self._event(data, data[6:-2], now)
+                self._event(data, data[6:-2])
                 return
             for raw in splitter.feed(data):
-                self._event(raw, data_of(raw), now)
+                self._event(raw, data_of(raw))
                 if self._ended:
                     return
         except EngineError as exc:
@@ -262,7 +255,7 @@ class Call:
 
     # -- own
 
-    def _event(self, raw: bytes, data: bytes | None, now: float) -> None:
+    def _event(self, raw: bytes, data: bytes | None) -> None:
         """Decode one event and pass it on. Raises :class:`EngineError` for one that must not be passed on."""
         event = None
         done = False
@@ -270,10 +263,13 @@ class Call:
             if data == b"[DONE]":
                 done = self._finished = True
             else:
-                event = decode(data)
+                try:
+                    event = _decode_event(data)
+                except msgspec.DecodeError:
+                    event = decode(data)
                 if event is not None and event.error is not None:
                     raise _error_event(event.error, self.engine.redact(data))
-        chunk = Chunk(raw, event, now, done)
+        chunk = Chunk(raw, event, self.connection.now, done)
         if chunk.finish is not None:
             self._finished = True
         stream = self.reply.stream
@@ -290,7 +286,7 @@ class Call:
         if splitter is not None and splitter.rest().strip():
             try:  # some servers leave out the last blank line
                 raw = splitter.rest().rstrip(b"\r\n") + b"\n\n"
-                self._event(raw, data_of(raw), perf_counter())
+                self._event(raw, data_of(raw))
             except EngineError as exc:
                 self._break(exc)
                 return
@@ -391,15 +387,3 @@ def parse_retry_after(value: bytes) -> float | None:
         return min(max(0.0, parsedate_to_datetime(text).timestamp() - time()), 86400.0)
     except (ValueError, TypeError, OverflowError):
         return None
-
-
-def tls_context(tls: Tls) -> ssl.SSLContext:
-    """Return a context that verifies, unless the settings say otherwise."""
-    try:
-        context = ssl.create_default_context(cafile=tls.ca)
-    except (OSError, ssl.SSLError) as exc:
-        raise translate(exc) from None
-    if not tls.verify:
-        context.check_hostname = False
-        context.verify_mode = ssl.CERT_NONE
-    return context

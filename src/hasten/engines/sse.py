@@ -74,7 +74,7 @@ def _normal(event: bytes) -> bytes:
 
 def data_of(event: bytes) -> bytes | None:
     """Return the data of an event from :class:`EventSplitter`; ``None`` if it has none (a comment, say)."""
-    if event[:6] == b"data: " and event.count(b"\n") == 2:
+    if event[:6] == b"data: " and event.find(b"\n") == len(event) - 2:
         return event[6:-2]
     parts = []
     for line in event.split(b"\n"):

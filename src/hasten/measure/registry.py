@@ -191,6 +191,10 @@ class Registry:
             at = self._at[key] = self._slots.reserve(key, family.size)
         return at
 
+    def close(self) -> None:
+        """Close the file; it stays for the others to read."""
+        self._slots.close()
+
     def collect(self) -> dict[Key, list[float]]:
         """Return the slots of this worker and, where it has a file, of all workers beside it."""
         parts = [read(self._slots.snapshot())]
