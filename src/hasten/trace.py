@@ -11,8 +11,7 @@ from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from hasten.errors import HastenError
-    from hasten.types import Chunk, Event, Usage
+    from hasten.types import Event, Usage
 
 _random = random.Random()  # seeded by the system; ids need be unique, not secret
 
@@ -110,24 +109,6 @@ class Trace:
     def server_timing(self) -> str:
         """Return the value of the ``server-timing`` header: the stages that ran, milliseconds."""
         return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in self.spans])
-
-    # -- a tap of the stream (hasten.types.Tap)
-
-    def on_chunk(self, chunk: Chunk) -> None:
-        if chunk.token:
-            if self.t_first is None:
-                self.t_first = chunk.at
-            self.t_last = chunk.at
-            self.tokens_seen += 1
-        if chunk.finish is not None:
-            self.finish_reason = chunk.finish
-        event = chunk.event
-        if event is not None and event.usage is not None:
-            self.saw_usage(event.usage)
-
-    def on_end(self, error: HastenError | None) -> None:
-        if error is not None:
-            self.error = error.code or error.type
 
     def saw(self, event: Event) -> None:
         """Take over what a whole answer says of tokens and of its end."""

@@ -184,7 +184,10 @@ class Stream:
     future or a queue between. What comes before the sink is attached is kept for it.
     """
 
-    __slots__ = ("_early", "_ended", "_sink", "error", "on_end", "source", "taps")
+    __slots__ = ("_early", "_ended", "_sink", "error", "feed", "on_end", "source", "taps")
+
+    #: From the source: one more event. Bound to where events go now, to spare a call an event.
+    feed: Callable[[Chunk], None]
 
     def __init__(self, source: Source) -> None:
         self.source = source
@@ -194,20 +197,12 @@ class Stream:
         self._sink: Tap | None = None
         self._early: list[Chunk] = []
         self._ended = False
+        self.feed = self._early.append
 
     @property
     def ended(self) -> bool:
         """Whether the source has said its last."""
         return self._ended
-
-    def feed(self, chunk: Chunk) -> None:
-        """From the source: one more event."""
-        if self._sink is None:
-            self._early.append(chunk)
-        else:
-            for tap in self.taps:
-                tap.on_chunk(chunk)
-            self._sink.on_chunk(chunk)
 
     def end(self, error: HastenError | None = None) -> None:
         """From the source: the reply is complete, or ended with ``error``. A second call does nothing."""
@@ -219,10 +214,11 @@ class Stream:
             self._finish()
 
     def attach(self, sink: Tap) -> None:
-        """From accept: ``sink`` takes the stream, beginning with what has come already."""
-        # Taps are called here and not earlier, so that a stage can add one after `await next(request)`.
+        """From accept: ``sink`` takes the stream, beginning with what has come already. No tap can be added now."""
+        # Taps are called from here on and not earlier, so that a stage can add one after `await next(request)`.
         early, self._early = self._early, []
         self._sink = sink
+        self.feed = self._feed_taps if self.taps else sink.on_chunk
         for chunk in early:
             self.feed(chunk)
         if self._ended:
@@ -236,6 +232,12 @@ class Stream:
             self.error = ClientGone("the client closed the connection")
             self.source.cancel()
             self._finish()
+
+    def _feed_taps(self, chunk: Chunk) -> None:
+        for tap in self.taps:
+            tap.on_chunk(chunk)
+        if self._sink is not None:
+            self._sink.on_chunk(chunk)
 
     def _finish(self) -> None:
         for call in self.on_end:

@@ -11,7 +11,7 @@ import re
 import pytest
 
 from hasten.testing import ScriptedUpstream
-from tests.gateway import gateway
+from tests.gateway import eventually, gateway
 from tests.sockets import connected, post, until_closed
 
 BODY = b'{"model":"m","messages":[]}'
@@ -255,3 +255,12 @@ async def test_a_request_id_that_is_not_plain_is_replaced(id: bytes) -> None:
         answer = await gw.raw(post(BODY, b"connection: close", b"x-request-id: " + id))
         assert answer.startswith(b"HTTP/1.1 200")
         assert len(up.requests[0].headers["x-request-id"]) == 16
+
+
+async def test_a_request_behind_a_refused_one_never_reaches_the_engine() -> None:
+    """Not even of a client that stays after the refusal, and not in the same read."""
+    async with ScriptedUpstream() as up, gateway(up) as gw, connected(gw.port) as (reader, writer):
+        writer.write(LINE + LENGTH + b"\r\n" + BODY + HIDDEN)
+        await eventually(lambda: not gw.worker.server.connections, 5)  # cut after it lingered
+        assert STATUS_LINE.findall(await until_closed(reader)) == [b"400"]
+        assert up.requests == []

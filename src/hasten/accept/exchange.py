@@ -176,16 +176,26 @@ class Exchange:
         transport.write(
             f"{headers}cache-control: no-store\r\nx-accel-buffering: no\r\n{framing}\r\n".encode("latin-1")
         )
-        stream.taps.append(trace)
         stream.attach(self)
 
     def on_chunk(self, chunk: Chunk) -> None:
-        """See :class:`hasten.types.Tap`: write one event to the client."""
+        """See :class:`hasten.types.Tap`: write one event to the client and note it on the trace."""
         self._done = chunk.done
         data = chunk.raw if self._encoder is None else self._encoder.chunk(chunk)
         if data:
             # %x and not an f-string: one call makes the bytes that go out.
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
+        trace = self.trace
+        if chunk.token:
+            if trace.t_first is None:
+                trace.t_first = chunk.at
+            trace.t_last = chunk.at
+            trace.tokens_seen += 1
+        if chunk.finish is not None:
+            trace.finish_reason = chunk.finish
+        event = chunk.event
+        if event is not None and event.usage is not None:
+            trace.saw_usage(event.usage)
 
     def on_end(self, error: HastenError | None) -> None:
         """See :class:`hasten.types.Tap`: the stream is over; an error is told in-band."""
@@ -198,6 +208,8 @@ class Exchange:
             rest = (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + _CHUNKED_END
         if rest:
             self._transport.write(rest)
+        if error is not None:
+            self.trace.error = error.code or error.type
         self._finish()
 
     def _fail(self, error: HastenError) -> None:
