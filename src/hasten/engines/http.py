@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections.abc import Callable
 from time import perf_counter
 from typing import Protocol
 
@@ -32,7 +33,7 @@ class Receiver(Protocol):
         """The status and the headers, names in lower case."""
 
     def on_body(self, data: bytes) -> None:
-        """A piece of the body, of any size, framing removed."""
+        """A piece of the body, of any size, framing removed. May also come after the receiver gave up."""
 
     def on_complete(self) -> None:
         """The body is complete."""
@@ -59,18 +60,20 @@ class Connection(asyncio.Protocol):
         "deadline",
         "idle_since",
         "now",
+        "on_body",
         "transport",
         "uses",
         "waiting_for",
     )
 
     transport: asyncio.Transport
+    on_body: Callable[[bytes], None]
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
         self._receiver: Receiver | None = None
         self._headers: Headers = []
-        self._parser = httptools.HttpResponseParser(self)
+        self._parser: httptools.HttpResponseParser | None = None
         self._got_bytes = False
         self._head_bytes = 0
         self._in_body = False
@@ -89,6 +92,10 @@ class Connection(asyncio.Protocol):
     def send(self, data: bytes, receiver: Receiver) -> None:
         """Write one whole request and give its response to ``receiver``."""
         self._receiver = receiver
+        # A parser an exchange: it takes nothing over from the last one, and it finds `on_body` here when it is made,
+        # so that a piece of a body goes to its receiver in one call.
+        self.on_body = receiver.on_body
+        self._parser = httptools.HttpResponseParser(self)
         self._got_bytes = self._in_body = self._framed = False
         self._head_bytes = 0
         self.uses += 1
@@ -129,7 +136,7 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.now = perf_counter()
         self._got_bytes = True
-        if self._receiver is None:  # bytes that nobody asked for
+        if self._receiver is None or self._parser is None:  # bytes that nobody asked for
             self._close()
             return
         if self._in_body:
@@ -141,8 +148,11 @@ class Connection(asyncio.Protocol):
         except (httptools.HttpParserError, httptools.HttpParserUpgrade):
             self._fail(EngineProtocol("the engine's answer is not valid HTTP/1.1"))
             return
-        if not self._in_body and self._receiver is not None and self._head_bytes > MAX_HEAD_BYTES:
-            self._fail(EngineProtocol(f"the engine's headers are larger than {MAX_HEAD_BYTES} bytes"))
+        if not self._in_body:
+            if self._receiver is None:
+                self._parser = None  # it refers to the receiver, and so to the whole answer
+            elif self._head_bytes > MAX_HEAD_BYTES:
+                self._fail(EngineProtocol(f"the engine's headers are larger than {MAX_HEAD_BYTES} bytes"))
 
     def eof_received(self) -> bool:
         return False
@@ -151,6 +161,7 @@ class Connection(asyncio.Protocol):
         self.closed = True
         self._pool.forget(self)
         receiver, self._receiver = self._receiver, None
+        self._parser = None
         if receiver is None:
             return
         if self._in_body and not self._framed and exc is None:
@@ -177,6 +188,7 @@ class Connection(asyncio.Protocol):
         self._headers.append((name, value))
 
     def on_headers_complete(self) -> None:
+        assert self._parser is not None
         status = self._parser.get_status_code()
         headers, self._headers = self._headers, []
         if status < 200:
@@ -187,15 +199,11 @@ class Connection(asyncio.Protocol):
         if self._receiver is not None:
             self._receiver.on_head(status, headers)
 
-    def on_body(self, data: bytes) -> None:
-        if self._receiver is not None:
-            self._receiver.on_body(data)
-
     def on_message_complete(self) -> None:
         if not self._in_body:  # 1xx
             return
         receiver, self._receiver = self._receiver, None
-        if receiver is None:
+        if receiver is None or self._parser is None:
             return
         self._in_body = False
         self.resume()  # the reader of this answer may be slow, the next one is another

@@ -219,6 +219,8 @@ class Call:
             self._splitter = EventSplitter()
 
     def on_body(self, data: bytes) -> None:
+        if self._ended:
+            return
         splitter = self._splitter
         if splitter is None:
             self.parts.append(data)

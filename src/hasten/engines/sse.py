@@ -20,18 +20,14 @@ class EventSplitter:
     Raises :class:`EngineProtocol` when an event grows over ``limit`` bytes.
     """
 
-    __slots__ = ("_buffer", "_fresh", "_scanned", "limit")
+    __slots__ = ("_buffer", "_fresh", "_scanned", "limit", "pending")
 
     def __init__(self, limit: int = MAX_EVENT_BYTES) -> None:
         self.limit = limit
+        self.pending = False  # part of an event is waiting for its rest
         self._buffer = bytearray()
         self._scanned = 0
         self._fresh = True
-
-    @property
-    def pending(self) -> bool:
-        """Whether part of an event is waiting for its rest."""
-        return len(self._buffer) > 0
 
     def feed(self, data: bytes) -> list[bytes]:
         """Return the events that ``data`` completes, each with its blank line, line ends made LF."""
@@ -39,6 +35,7 @@ class EventSplitter:
         buffer += data
         if self._fresh:
             if len(buffer) < 3 and _BOM.startswith(buffer):
+                self.pending = True
                 return []
             if buffer.startswith(_BOM):
                 del buffer[:3]
@@ -56,6 +53,7 @@ class EventSplitter:
             events.append(_normal(bytes(buffer[start : found.end()])))
             start = scan = found.end()
         del buffer[:start]
+        self.pending = len(buffer) > 0
         self._scanned = max(0, len(buffer) - 3)
         if len(buffer) > self.limit:
             raise EngineProtocol(f"an event of the stream is larger than {self.limit} bytes")
