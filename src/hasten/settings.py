@@ -128,6 +128,7 @@ class LlamaEngine(Section, frozen=True, tag_field="kind", tag="llama"):
     threads: Annotated[int, msgspec.Meta(ge=0)] = 0
     gpu_layers: int = -1
     embeddings: bool = False
+    precision: Literal["auto", "stored", "half"] = "auto"
     timeouts: Timeouts = Timeouts()
     start_timeout: Positive = 120.0
 

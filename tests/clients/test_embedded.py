@@ -34,6 +34,7 @@ def url() -> Iterator[str]:
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
+        env={**os.environ, "HASTEN__ENGINES__LOCAL__THREADS": "1"},  # a second core is the tests'
     )
     assert process.stderr is not None
     try:

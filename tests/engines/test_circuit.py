@@ -320,3 +320,11 @@ async def test_429_with_what_remains_when_all_engines_rest(as_date: bool) -> Non
         assert [r.status_code for r in replies] == [429] * 3
         assert all(12 <= int(r.headers["retry-after"]) <= 17 for r in replies)
         assert len(up.requests) == 1
+
+
+async def test_an_engine_that_always_dies_midway_opens_its_circuit() -> None:
+    """The first byte of a stream lets others through; only its end counts as a success."""
+    async with ScriptedUpstream(Script(reset_after=3)) as up, gateway(up, circuit={"failures": 3}) as gw:
+        for _ in range(3):
+            assert '{"error":' in (await gw.chat(stream=True)).text
+        assert (await gw.chat(stream=True)).status_code == 503

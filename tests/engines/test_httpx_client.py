@@ -7,7 +7,11 @@ import pytest
 from hasten.testing import Script, ScriptedUpstream
 from tests.gateway import eventually, gateway
 
-HTTPX = {"client": "httpx", "api_key": "engine-key", "timeouts": {"connect": 1, "first_byte": 0.3, "idle": 0.3}}
+HTTPX = {
+    "client": "httpx",
+    "api_key": "engine-key",
+    "timeouts": {"connect": 1, "first_byte": 0.3, "idle": 0.3},
+}
 
 
 @pytest.mark.parametrize("stream", [False, True])
@@ -32,7 +36,11 @@ async def test_answers_are_the_same_as_through_the_own_client(stream: bool) -> N
     ],
 )
 async def test_failures_before_the_first_byte_go_to_the_next_engine(script: Script, code: str) -> None:
-    async with ScriptedUpstream(script) as bad, ScriptedUpstream() as good, gateway(bad, good, engine=HTTPX) as gw:
+    async with (
+        ScriptedUpstream(script) as bad,
+        ScriptedUpstream() as good,
+        gateway(bad, good, engine=HTTPX) as gw,
+    ):
         reply = await gw.chat()
         assert reply.status_code == 200
         assert f'hasten_fallbacks_total{{engine="e0",reason="{code}"}} 1' in await gw.metrics()
@@ -47,7 +55,9 @@ async def test_death_and_silence_after_the_first_byte_are_told_in_band() -> None
 
 async def test_the_engine_is_called_off_when_the_client_leaves() -> None:
     async with ScriptedUpstream(Script(itl=0.05, repeat=100)) as up, gateway(up, engine=HTTPX) as gw:
-        async with gw.http.stream("POST", "/v1/chat/completions", json={"model": "m", "messages": [], "stream": True}):
+        async with gw.http.stream(
+            "POST", "/v1/chat/completions", json={"model": "m", "messages": [], "stream": True}
+        ):
             pass
         await eventually(lambda: up.gone == 1)
         await eventually(lambda: gw.worker.app.engines["e0"].inflight == 0)

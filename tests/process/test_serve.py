@@ -5,6 +5,8 @@ import contextlib
 import os
 import re
 import signal
+import socket
+import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -36,7 +38,9 @@ class Served:
 
     async def says(self, pattern: str, within: float = 10.0) -> str:
         """Wait until a line matches; return its first group."""
-        await eventually(lambda: re.search(pattern, self.said) is not None or self.process.returncode is not None, within)
+        await eventually(
+            lambda: re.search(pattern, self.said) is not None or self.process.returncode is not None, within
+        )
         found = re.search(pattern, self.said)
         assert found is not None, self.said
         return found[1] if found.groups() else found[0]
@@ -99,25 +103,28 @@ async def read_stream(http: httpx.AsyncClient, started: asyncio.Event | None = N
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_fails_ready_first_and_lets_streams_end(tmp_path: Path, workers: str) -> None:
-    async with ScriptedUpstream(Script(itl=0.05, repeat=2)) as up:
-        async with served(tmp_path, config_text(up), "--workers", workers) as gw, gw.client() as http:
-            started = [asyncio.Event() for _ in range(10)]
-            streams = [asyncio.create_task(read_stream(http, event)) for event in started]
-            for event in started:
-                await event.wait()
-            gw.process.send_signal(signal.SIGTERM)
-            await gw.says("draining")
+    async with (
+        ScriptedUpstream(Script(itl=0.05, repeat=2)) as up,
+        served(tmp_path, config_text(up), "--workers", workers) as gw,
+        gw.client() as http,
+    ):
+        started = [asyncio.Event() for _ in range(10)]
+        streams = [asyncio.create_task(read_stream(http, event)) for event in started]
+        for event in started:
+            await event.wait()
+        gw.process.send_signal(signal.SIGTERM)
+        await gw.says("draining")
 
-            async def not_ready() -> bool:
-                return (await http.get("/ready")).status_code == 503
+        async def not_ready() -> bool:
+            return (await http.get("/ready")).status_code == 503
 
-            async with asyncio.timeout(2):
-                while not await not_ready():
-                    await asyncio.sleep(0.01)
-            assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 503
-            for stream in streams:
-                assert (await stream).endswith("data: [DONE]\n\n")
-            assert await gw.ended() == 0
+        async with asyncio.timeout(2):
+            while not await not_ready():
+                await asyncio.sleep(0.01)
+        assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 503
+        for stream in streams:
+            assert (await stream).endswith("data: [DONE]\n\n")
+        assert await gw.ended() == 0
 
 
 async def test_a_stream_over_the_drain_timeout_is_told_and_ended(tmp_path: Path) -> None:
@@ -134,80 +141,81 @@ async def test_a_stream_over_the_drain_timeout_is_told_and_ended(tmp_path: Path)
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sighup_reloads_and_keeps_the_old_on_a_mistake(tmp_path: Path, workers: str) -> None:
-    async with ScriptedUpstream(Script(itl=0.05, repeat=3)) as up:
-        async with served(tmp_path, config_text(up), "--workers", workers) as gw, gw.client() as http:
-            started = asyncio.Event()
-            stream = asyncio.create_task(read_stream(http, started))
-            await started.wait()
+    async with (
+        ScriptedUpstream(Script(itl=0.05, repeat=3)) as up,
+        served(tmp_path, config_text(up), "--workers", workers) as gw,
+        gw.client() as http,
+    ):
+        started = asyncio.Event()
+        stream = asyncio.create_task(read_stream(http, started))
+        await started.wait()
 
-            gw.config.write_text(config_text(up, extra=", prot: 1"))
-            gw.process.send_signal(signal.SIGHUP)
-            await gw.says(r"server\.prot .*did you mean 'port'")
-            assert (await http.get("/v1/models")).json()["data"][0]["id"] == "m"
+        gw.config.write_text(config_text(up, extra=", prot: 1"))
+        gw.process.send_signal(signal.SIGHUP)
+        await gw.says(r"server\.prot .*did you mean 'port'")
+        assert (await http.get("/v1/models")).json()["data"][0]["id"] == "m"
 
-            gw.config.write_text(config_text(up, model="renamed"))
-            gw.process.send_signal(signal.SIGHUP)
-            await gw.says("reloaded, models: renamed")
+        gw.config.write_text(config_text(up, model="renamed"))
+        gw.process.send_signal(signal.SIGHUP)
+        await gw.says("reloaded, models: renamed")
 
-            async def renamed() -> bool:
-                async with gw.client() as fresh:  # a new connection: any worker may answer
-                    return (await fresh.get("/v1/models")).json()["data"][0]["id"] == "renamed"
+        async def renamed() -> bool:
+            async with gw.client() as fresh:  # a new connection: any worker may answer
+                return bool((await fresh.get("/v1/models")).json()["data"][0]["id"] == "renamed")
 
-            async with asyncio.timeout(5):
-                while not all([await renamed() for _ in range(8)]):
-                    await asyncio.sleep(0.02)
-            assert (await stream).endswith("data: [DONE]\n\n")
+        async with asyncio.timeout(5):
+            while not all([await renamed() for _ in range(8)]):
+                await asyncio.sleep(0.02)
+        assert (await stream).endswith("data: [DONE]\n\n")
 
 
 async def test_metrics_are_summed_over_workers_and_outlive_them(tmp_path: Path) -> None:
-    async with ScriptedUpstream() as up:
-        async with served(tmp_path, config_text(up), "--workers", "2") as gw:
+    async with ScriptedUpstream() as up, served(tmp_path, config_text(up), "--workers", "2") as gw:
 
-            async def count() -> float:
-                async with gw.client() as http:
-                    page = (await http.get("/metrics")).text
-                return sum(
-                    sample.value
-                    for family in text_string_to_metric_families(page)
-                    for sample in family.samples
-                    if sample.name == "hasten_requests_total" and sample.labels["endpoint"] == "chat"
-                )
+        async def count() -> float:
+            async with gw.client() as http:
+                page = (await http.get("/metrics")).text
+            return sum(
+                sample.value
+                for family in text_string_to_metric_families(page)
+                for sample in family.samples
+                if sample.name == "hasten_requests_total" and sample.labels["endpoint"] == "chat"
+            )
 
-            async def workers() -> list[int]:
-                children = Path(f"/proc/{gw.process.pid}/task/{gw.process.pid}/children").read_text()
-                return [int(pid) for pid in children.split()]
+        async def workers() -> list[int]:
+            children = Path(f"/proc/{gw.process.pid}/task/{gw.process.pid}/children").read_text()
+            return [int(pid) for pid in children.split()]
 
-            for _ in range(20):
-                async with gw.client() as http:
-                    assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
-            assert await count() == 20
+        for _ in range(20):
+            async with gw.client() as http:
+                assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
+        assert await count() == 20
 
-            victim = (await workers())[0]
-            os.kill(victim, signal.SIGKILL)
-            await gw.says(r"worker \d ended with code -9")
-            async with asyncio.timeout(10):
-                while victim in (now := await workers()) or len(now) < 2:
-                    await asyncio.sleep(0.02)
-            for _ in range(10):
-                async with gw.client() as http:
-                    assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
-            assert await count() == 30
+        victim = (await workers())[0]
+        os.kill(victim, signal.SIGKILL)
+        await gw.says(r"worker \d ended with code -9")
+        async with asyncio.timeout(10):
+            while victim in (now := await workers()) or len(now) < 2:
+                await asyncio.sleep(0.02)
+        for _ in range(10):
+            async with gw.client() as http:
+                assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
+        assert await count() == 30
 
 
 async def test_workers_end_when_the_parent_is_killed(tmp_path: Path) -> None:
-    async with ScriptedUpstream() as up:
-        async with served(tmp_path, config_text(up), "--workers", "2") as gw:
-            children = Path(f"/proc/{gw.process.pid}/task/{gw.process.pid}/children").read_text().split()
-            assert len(children) == 2
-            gw.process.kill()
-            await gw.ended()
-            await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5)
+    async with ScriptedUpstream() as up, served(tmp_path, config_text(up), "--workers", "2") as gw:
+        children = Path(f"/proc/{gw.process.pid}/task/{gw.process.pid}/children").read_text().split()
+        assert len(children) == 2
+        gw.process.kill()
+        await gw.ended()
+        await eventually(lambda: not any(Path(f"/proc/{pid}").exists() for pid in children), 5)
 
 
 def run(*args: str) -> tuple[int, str]:
-    import subprocess
-
-    done = subprocess.run([sys.executable, "-m", "hasten", *args], capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(
+        [sys.executable, "-m", "hasten", *args], capture_output=True, text=True, timeout=30, check=False
+    )
     return done.returncode, done.stdout + done.stderr
 
 
@@ -218,7 +226,9 @@ def test_check_names_the_key_and_what_is_allowed(tmp_path: Path) -> None:
     assert code == 2
     assert "engines.a.kind (line 2): is 'vllm'; allowed: llama, openai" in said
     assert "server.port (line 4): expected int, got str" in said
-    config.write_text("engines: {a: {kind: openai, base_url: 'http://10.0.0.1/v1'}}\nmodels: {m: {engines: [a]}}\n")
+    config.write_text(
+        "engines: {a: {kind: openai, base_url: 'http://10.0.0.1/v1'}}\nmodels: {m: {engines: [a]}}\n"
+    )
     code, said = run("check", str(config))
     assert code == 0
     assert "model m: a (least_loaded)" in said
@@ -229,9 +239,9 @@ def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
     assert code == 2
     assert "No such file" in said
     config = tmp_path / "c.yaml"
-    config.write_text("engines: {a: {kind: openai, base_url: 'http://10.0.0.1/v1'}}\nmodels: {m: {engines: [a]}}\n")
-    import socket
-
+    config.write_text(
+        "engines: {a: {kind: openai, base_url: 'http://10.0.0.1/v1'}}\nmodels: {m: {engines: [a]}}\n"
+    )
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

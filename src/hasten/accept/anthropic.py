@@ -34,6 +34,7 @@ class _Message(msgspec.Struct):
 
 class _Tool(msgspec.Struct):
     name: str
+    type: str | None = None
     description: str | None = None
     input_schema: dict[str, Any] | None = None
 
@@ -79,7 +80,7 @@ class AnthropicWire:
         if fields.stop_sequences is not None:
             top["stop"] = fields.stop_sequences
         if fields.tools is not None:
-            top["tools"] = [_tool(tool) for tool in fields.tools]
+            top["tools"] = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(fields.tools)]
         if fields.tool_choice is not None:
             top.update(_tool_choice(fields.tool_choice))
         user = (fields.metadata or {}).get("user_id")
@@ -258,7 +259,9 @@ def _unknown_block(kind: object, at: str) -> InvalidField:
     )
 
 
-def _tool(tool: _Tool) -> Block:
+def _tool(tool: _Tool, at: str) -> Block:
+    if tool.type not in (None, "custom"):  # Anthropic's own tools run at Anthropic
+        raise InvalidField(f"{at}.type: tools of type {tool.type[:40]!r} are not offered here", f"{at}.type")
     function: Block = {
         "name": tool.name,
         "parameters": tool.input_schema or {"type": "object", "properties": {}},

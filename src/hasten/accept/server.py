@@ -16,11 +16,10 @@ import httptools
 
 from hasten.accept.auth import Keys
 from hasten.accept.exchange import Exchange, error_bytes
+from hasten.accept.framing import body_too_large, check_head, too_large, without_upgrade
 from hasten.accept.routes import Head, Router
 from hasten.errors import (
-    BodyTooLarge,
     HastenError,
-    HeadersTooLarge,
     RequestError,
     RequestTimeout,
     Unsupported,
@@ -30,7 +29,6 @@ from hasten.trace import Trace
 from hasten.types import Handler
 
 MAX_PIPELINED = 16
-MAX_HEADERS = 128
 WRITE_BUFFER = 64 * 1024
 LINGER = 1.0  # seconds that a refused client may go on sending before the connection is cut
 
@@ -133,7 +131,7 @@ class Connection(asyncio.Protocol):
         self._head = Head(0.0)
         self._body: list[bytes] | bytes = b""
         self._head_bytes = 0
-        self._phase = "idle"  # idle, head, body, refused
+        self._phase = "idle"  # idle, head, upgrade, body, refused
         self._since = perf_counter()
         self._paused_since = 0.0
 
@@ -158,8 +156,9 @@ class Connection(asyncio.Protocol):
             self._since = perf_counter()
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserUpgrade:
-            self._refuse(Unsupported("protocol upgrades are not offered", 400))
+        except httptools.HttpParserUpgrade as exc:
+            if self._phase == "upgrade":
+                self._decline_upgrade(data[exc.args[0] :])
         except httptools.HttpParserError:
             if self._phase != "refused":
                 self.server.malformed += 1
@@ -167,7 +166,7 @@ class Connection(asyncio.Protocol):
         else:
             # In a body only what is not content counts: trailers, chunk extensions.
             if self._phase in ("head", "body") and self._head_bytes > self.server.settings.max_header_bytes:
-                self._refuse(self._too_large())
+                self._refuse(too_large(self.server.settings))
 
     def eof_received(self) -> bool:
         return False
@@ -229,12 +228,16 @@ class Connection(asyncio.Protocol):
             head.error = RequestError("only HTTP/1.1 and HTTP/1.0 are spoken here")
         head.keep_alive = self._parser.should_keep_alive()
         head.settle()
-        error = self._check_head(head)
+        server = self.server
+        error = check_head(head, server.settings, server.router, server.keys)
         if error is not None:
             self._refuse(error)
             return
-        self._phase = "body"
         self._head_bytes = 0
+        if self._parser.should_upgrade():
+            self._phase = "upgrade"  # the parser stops here, before the body
+            return
+        self._phase = "body"
         if head.headers.get(b"expect", b"").lower() == b"100-continue" and self._exchange is None:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
@@ -252,7 +255,7 @@ class Connection(asyncio.Protocol):
             head_size = self._head.body_size + len(data)
         self._head.body_size = head_size
         if head_size > self.server.settings.max_body_bytes:
-            self._refuse(self._body_too_large())
+            self._refuse(body_too_large(self.server.settings))
 
     def on_message_complete(self) -> None:
         if self._phase != "body":
@@ -267,48 +270,16 @@ class Connection(asyncio.Protocol):
             if len(self._queue) >= MAX_PIPELINED:
                 self.transport.pause_reading()
 
-    # -- checks
-
-    def _check_head(self, head: Head) -> HastenError | None:
-        """Return why the request cannot be taken, framing first, or ``None``."""
-        headers = head.headers
-        settings = self.server.settings
-        if head.error is not None:
-            return head.error
-        coding = headers.get(b"transfer-encoding")
-        length = headers.get(b"content-length")
-        if coding is not None and (coding.lower() != b"chunked" or length is not None or head.http10):
-            return RequestError("transfer-encoding must be 'chunked', alone, without content-length")
-        if length is not None and not length.isdigit():
-            return RequestError("content-length must be a number")
-        if b"host" not in headers and not head.http10:
-            return RequestError("the header host is missing")
-        values = b"".join(headers.values())
-        size = len(head.target) + len(b"".join(headers)) + len(values) + 4 * len(headers)
-        if size > settings.max_header_bytes or len(headers) > MAX_HEADERS:
-            return self._too_large()
-        if b"\r" in values or b"\n" in values or b"\0" in values:
-            return RequestError("a header has a forbidden character")
-        if headers.get(b"content-encoding", b"identity") != b"identity":
-            return Unsupported("content-encoding is not supported: send the body as it is", 415)
-        try:
-            head.route = self.server.router.find(head.method, head.path)
-            if head.route.protected:
-                self.server.keys.check(headers)
-        except HastenError as exc:
-            return exc
-        if length is not None and int(length) > settings.max_body_bytes:
-            return self._body_too_large()
-        return None
-
-    def _too_large(self) -> HeadersTooLarge:
-        limit = self.server.settings.max_header_bytes
-        return HeadersTooLarge(f"the headers are larger than {limit} bytes or more than {MAX_HEADERS}")
-
-    def _body_too_large(self) -> BodyTooLarge:
-        return BodyTooLarge(f"the body is larger than {self.server.settings.max_body_bytes} bytes")
-
     # -- own
+
+    def _decline_upgrade(self, rest: bytes) -> None:
+        """Read the request again as one that offers no other protocol; ``rest`` is what came behind its head."""
+        if self._head.method == b"CONNECT":
+            self._refuse(Unsupported("this is no proxy", 400))
+            return
+        self._phase = "idle"
+        self._parser = httptools.HttpRequestParser(self)
+        self.data_received(without_upgrade(self._head) + rest)
 
     def _start(self, head: Head, body: bytes) -> None:
         exchange = self._exchange = Exchange(self, head, self.server)

@@ -66,6 +66,11 @@ class Circuit:
         if self._resting_until and self._clock() >= self._resting_until:  # a pause asked for is kept
             self._resting_until = 0.0
 
+    def alive(self) -> None:
+        """It began to answer: others may go there, but what counts is how the answer ends."""
+        self._opened = 0
+        self._probing = False
+
     def failure(self) -> None:
         """It failed. Opens after the configured number in a row, and at once when a probe fails."""
         self.failures += 1

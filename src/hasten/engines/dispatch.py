@@ -73,6 +73,14 @@ class ModelPool:
         return f"<ModelPool {self.name!r} {self.balance} {self.members!r}>"
 
 
+def _judge(circuit: Circuit, error: HastenError | None) -> None:
+    """Tell the circuit how a stream ended; a client that left says nothing of the engine."""
+    if error is None:
+        circuit.success()
+    elif isinstance(error, EngineError):
+        circuit.failure()
+
+
 class Dispatch:
     """Sends a request to an engine of its model; after a retryable failure once more, to another one."""
 
@@ -146,11 +154,11 @@ class Dispatch:
         except BaseException:  # cancelled: the client left
             circuit.ignore()
             raise
-        circuit.success()
-        if reply.stream is not None:
-            reply.stream.on_end.append(
-                lambda error: circuit.failure() if isinstance(error, EngineError) else None
-            )
+        if reply.stream is None:
+            circuit.success()
+        else:
+            circuit.alive()
+            reply.stream.on_end.append(lambda error: _judge(circuit, error))
         return reply
 
     def _unavailable(self, chain: list[ModelPool]) -> HastenError:

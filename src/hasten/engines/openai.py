@@ -261,7 +261,7 @@ class Call:
         """Decode one event and pass it on. Raises :class:`EngineError` for one that must not be passed on."""
         event = None
         done = False
-        if data is not None:
+        if data:  # an event without data, or with an empty one, says nothing
             if data == b"[DONE]":
                 done = self._finished = True
             else:

@@ -21,6 +21,9 @@ _RECORD = struct.Struct("=II")
 _MAGIC = b"HASTEN01"
 _GROW = 256 * 1024
 
+#: Put behind the name of an ended worker's file.
+ENDED = ".ended"
+
 #: A family's name with the values of its labels.
 Key = tuple[str, tuple[str, ...]]
 
@@ -195,14 +198,24 @@ class Registry:
         """Close the file; it stays for the others to read."""
         self._slots.close()
 
+    def _counts(self, name: str) -> bool:
+        family = self.families.get(name)
+        return family is not None and family.kind != "gauge"
+
     def collect(self) -> dict[Key, list[float]]:
-        """Return the slots of this worker and, where it has a file, of all workers beside it."""
+        """Return the slots of this worker and, where it has a file, of all workers beside it.
+
+        Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not.
+        """
         parts = [read(self._slots.snapshot())]
         if self.path is not None:
-            for path in sorted(self.path.parent.glob(f"*{self.path.suffix}")):
+            for path in sorted(self.path.parent.glob(f"*{self.path.suffix}*")):
                 if path != self.path:
                     try:
-                        parts.append(read(path.read_bytes()))
+                        found = read(path.read_bytes())
                     except OSError:
                         continue
+                    if path.suffix == ENDED:
+                        found = {k: v for k, v in found.items() if self._counts(k[0])}
+                    parts.append(found)
         return merge(parts)

@@ -14,6 +14,9 @@ from hasten.settings import LlamaEngine, Settings
 
 log = logging.getLogger("hasten.process")
 
+#: ``precision`` as the recipe wants it; ``None``: as the catalogue says.
+_EXACT = {"auto": None, "stored": False, "half": True}
+
 #: A managed engine's name and its base URL; ``None`` while it is not ready.
 Addresses = dict[str, str | None]
 
@@ -63,7 +66,7 @@ class ManagedEngines:
             path = weights.resolve(given.model)
             if path is None:
                 path = await asyncio.to_thread(weights.pull, given.model)
-            recipe = LlamaRecipe(given, path, name)
+            recipe = LlamaRecipe(given, path, name, _EXACT[given.precision])
         except HastenError as exc:
             log.error("the engine %s cannot be started: %s", name, exc.message)
             return

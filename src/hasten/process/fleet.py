@@ -20,6 +20,7 @@ from typing import Any
 
 import msgspec
 
+from hasten.measure.registry import ENDED
 from hasten.process.engines import Addresses, ManagedEngines
 from hasten.process.source import Source
 from hasten.settings import Settings
@@ -88,6 +89,9 @@ class Fleet:
             process = await self._spawn(index)
             code = await process.wait()
             self._processes.pop(index, None)
+            file = self._metrics_file(index, process)
+            if file.exists():
+                file.rename(f"{file}{ENDED}")
             if self._stopping:
                 return
             deaths = 1 if monotonic() - began > STABLE else deaths + 1
@@ -110,13 +114,16 @@ class Fleet:
         order = {
             "index": index,
             "socket": self._socket.fileno(),
-            "metrics": str(self._folder / f"{index}-{process.pid}.slots"),
+            "metrics": str(self._metrics_file(index, process)),
             "source": str(self._source),
             "settings": self._source.text,
             "addresses": self.managed.addresses(),
         }
         self._send(process, order)
         return process
+
+    def _metrics_file(self, index: int, process: asyncio.subprocess.Process) -> Path:
+        return self._folder / f"{index}-{process.pid}.slots"
 
     def _moved(self, addresses: Addresses) -> None:
         self._tell({"addresses": addresses})

@@ -69,6 +69,7 @@ class Main:
         old = self._node.settings.server
         try:
             settings = self._source.load()
+            self._node.reload(settings)
         except SettingsError as exc:
             self._node.reload_failed()
             log.error("the new settings are refused, the old ones stay:\n  %s", "\n  ".join(exc.problems))
@@ -76,5 +77,4 @@ class Main:
         for key in ("host", "port", "workers"):
             if getattr(settings.server, key) != getattr(old, key):
                 log.warning("server.%s changes at the next start only", key)
-        self._node.reload(settings)
         log.info("settings reloaded, models: %s", ", ".join(settings.models))

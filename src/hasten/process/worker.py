@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hasten.accept.server import Server
 from hasten.app import App
-from hasten.errors import Unavailable
+from hasten.errors import SettingsError, Unavailable
 from hasten.measure.accesslog import AccessLog
 from hasten.measure.metrics import Metrics
 from hasten.settings import Settings
@@ -100,9 +100,10 @@ class Worker:
     def reload(self, settings: Settings) -> None:
         """Serve what comes from now on by ``settings``; what runs ends by the old ones."""
         if settings.log != self.settings.log:
+            log = self._make_log(settings)  # first: it may be refused
             if self._log is not None:
                 self._log.close()
-            self._log = self._make_log(settings)
+            self._log = log
         old, self.app = self.app, App(settings, self.metrics, self._not_ready)
         self.settings = settings
         self.app.move(self._addresses)
@@ -147,7 +148,10 @@ class Worker:
         if not settings.log.access:
             return None
         dropped = self.metrics.gauge("hasten_access_log_dropped_total")
-        return AccessLog(settings.log, dropped.add)
+        try:
+            return AccessLog(settings.log, dropped.add)
+        except OSError as exc:
+            raise SettingsError([f"log.path: {settings.log.path} cannot be opened: {exc.strerror}"]) from None
 
     def __repr__(self) -> str:
         return f"<Worker {self.server!r}>"
