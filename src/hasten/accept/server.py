@@ -28,7 +28,8 @@ from hasten.settings import Server as ServerSettings
 from hasten.trace import Trace
 from hasten.types import Handler
 
-MAX_PIPELINED = 16
+MAX_PIPELINED = 16  # requests that may wait behind the one that is answered
+MAX_PIPELINED_BYTES = 1024 * 1024  # of their bodies, the last one aside
 WRITE_BUFFER = 64 * 1024
 LINGER = 1.0  # seconds that a refused client may go on sending before the connection is cut
 
@@ -112,6 +113,7 @@ class Connection(asyncio.Protocol):
         "_exchange",
         "_head",
         "_head_bytes",
+        "_held",
         "_parser",
         "_paused_since",
         "_phase",
@@ -131,6 +133,7 @@ class Connection(asyncio.Protocol):
         self._head = Head(0.0)
         self._body: list[bytes] | bytes = b""
         self._head_bytes = 0
+        self._held = False  # reading is paused: too much waits
         self._phase = "idle"  # idle, head, upgrade, body, refused
         self._since = perf_counter()
         self._paused_since = 0.0
@@ -267,7 +270,9 @@ class Connection(asyncio.Protocol):
             self._start(self._head, body)
         else:
             self._queue.append((self._head, body))
-            if len(self._queue) >= MAX_PIPELINED:
+            waiting = sum(len(body) for _, body in self._queue)
+            if not self._held and (len(self._queue) >= MAX_PIPELINED or waiting >= MAX_PIPELINED_BYTES):
+                self._held = True
                 self.transport.pause_reading()
 
     # -- own
@@ -298,7 +303,8 @@ class Connection(asyncio.Protocol):
 
     def _next(self) -> None:
         """Answer the request that has waited longest."""
-        if len(self._queue) == MAX_PIPELINED:
+        if self._held:
+            self._held = False
             self.transport.resume_reading()
         self._start(*self._queue.popleft())
 
