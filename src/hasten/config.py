@@ -34,7 +34,7 @@ _KINDS: dict[str, type[s.Section]] = {
 
 #: What `hasten serve` runs without a file: the embedded engine with its default model.
 DEFAULT = """\
-engines: {local: {kind: llama}}
+engines: {local: {kind: llama, embeddings: true}}
 models: {smollm2-135m: {engines: [local]}}
 """
 
@@ -78,9 +78,7 @@ def parse(text: str, source: str = "settings", environ: Mapping[str, str] = os.e
         raise SettingsError(
             ["the file must be a mapping of sections: " + ", ".join(_keys(s.Settings))], source
         )
-    if problems:
-        raise SettingsError(problems, source)
-    return build(tree, lines, environ, source)
+    return _Builder(lines, environ, source, problems).build(tree)
 
 
 def build(
@@ -90,7 +88,7 @@ def build(
     source: str = "settings",
 ) -> s.Settings:
     """Check a tree of plain values and return the settings it stands for."""
-    return _Builder(lines or {}, environ, source).build(tree)
+    return _Builder(lines or {}, environ, source, []).build(tree)
 
 
 def _plain(text: str) -> Any:
@@ -109,6 +107,7 @@ def _index(node: yaml.Node, path: tuple[str, ...], lines: Lines, problems: list[
             line = key.start_mark.line + 1
             if child in lines:
                 problems.append(f"{'.'.join(child)} (line {line}): given twice, first on line {lines[child]}")
+                continue
             lines[child] = line
             _index(value, child, lines, problems)
     elif isinstance(node, yaml.SequenceNode):
@@ -126,11 +125,12 @@ def _keys(section: type[s.Section]) -> list[str]:
 class _Builder:
     """Collects problems while it turns a tree into settings."""
 
-    def __init__(self, lines: Lines, environ: Mapping[str, str], source: str) -> None:
+    def __init__(self, lines: Lines, environ: Mapping[str, str], source: str, problems: list[str]) -> None:
         self.lines = lines
         self.environ = environ
         self.source = source
-        self.problems: list[str] = []
+        self.problems = problems
+        self.variables: dict[tuple[str, ...], str] = {}  # what the environment overrides, by which variable
 
     def build(self, tree: dict[str, Any]) -> s.Settings:
         self._override(tree)
@@ -148,13 +148,16 @@ class _Builder:
                 if section is not None:
                     made[field.name] = section
         settings = s.Settings(**made)
-        if not self.problems:
-            self._cross_check(settings)
+        self._cross_check(settings, tree)
         if self.problems:
             raise SettingsError(self.problems, self.source)
         return settings
 
     def _problem(self, path: tuple[str, ...], text: str) -> None:
+        variable = next((name for p, name in self.variables.items() if path[: len(p)] == p), None)
+        if variable is not None:
+            self.problems.append(f"{'.'.join(path)} (from the environment, {variable}): {text}")
+            return
         known = path
         while known and known not in self.lines:
             known = known[:-1]
@@ -166,6 +169,7 @@ class _Builder:
             if not name.startswith(ENV_PREFIX):
                 continue
             path = tuple(part.lower() for part in name[len(ENV_PREFIX) :].split("__"))
+            self.variables[path] = name
             node = tree
             for part in path[:-1]:
                 below = node.get(part)
@@ -244,8 +248,7 @@ class _Builder:
             if len(self.problems) > before and not isinstance(value, dict):
                 return None
             if isinstance(value, dict):
-                allowed = set(_keys(wanted))
-                value = {k: v for k, v in value.items() if k in allowed and v is not None}
+                return self._section(value, wanted, path, before)
         try:
             return msgspec.convert(value, wanted, dec_hook=_decode_hook)
         except msgspec.ValidationError as exc:
@@ -265,22 +268,43 @@ class _Builder:
             self._problem(path, "holds text that is not Unicode, or a number that is too large")
             return None
 
-    def _cross_check(self, settings: s.Settings) -> None:
-        """Check what only shows between the sections."""
-        if not settings.models:
+    def _section(
+        self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...], before: int
+    ) -> Any:
+        """Convert a section field by field, so that one problem does not hide the next."""
+        made = {}
+        for field in msgspec.structs.fields(wanted):
+            given = value.get(field.encode_name)
+            if given is not None:
+                made[field.name] = self._convert(given, field.type, (*path, field.encode_name))
+            elif field.required:
+                self._problem((*path, field.encode_name), "this key is required")
+        return wanted(**made) if len(self.problems) == before else None
+
+    def _cross_check(self, settings: s.Settings, tree: dict[str, Any]) -> None:
+        """Check what only shows between the sections; a name whose entry has problems still counts as defined."""
+        engines, models = (
+            {**(t if isinstance(t := tree.get(k), dict) else {})} for k in ("engines", "models")
+        )
+        if not models and not isinstance(tree.get("models"), str | list | int):
             self._problem(("models",), "at least one model is needed: a name and the engines that serve it")
         for name, model in settings.models.items():
             for i, engine_name in enumerate(model.engines):
-                if engine_name not in settings.engines:
-                    self._unknown_name(("models", name, "engines", str(i)), engine_name, settings.engines)
+                if engine_name not in engines:
+                    self._unknown_name(("models", name, "engines", str(i)), engine_name, engines)
             for i, other in enumerate(model.fallback):
-                if other not in settings.models or other == name:
-                    rest = [m for m in settings.models if m != name]
+                if other not in models or other == name:
+                    rest = [m for m in models if m != name]
                     self._unknown_name(("models", name, "fallback", str(i)), other, rest)
         for name, engine in settings.engines.items():
             if isinstance(engine, s.OpenAIEngine):
                 self._check_openai(("engines", name), engine)
-        if not settings.server.keys and not _is_loopback(settings.server.host):
+        folder = Path(settings.log.path).parent if settings.log.path is not None else None
+        if folder is not None and not folder.is_dir():
+            self._problem(("log", "path"), f"there is no folder {folder}")
+        given = tree.get("server")
+        keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
+        if keyless and not _is_loopback(settings.server.host):
             self._problem(
                 ("server", "keys"),
                 f"needed when server.host ({settings.server.host}) is not a loopback address",

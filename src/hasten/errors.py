@@ -21,6 +21,7 @@
     │   ├── EngineStatus            its    it answered with an error status     (5xx and 429 retryable)
     │   └── EngineProtocol          502    it answered something that is not HTTP, JSON or SSE (retryable)
     ├── Unavailable                 503  unavailable               nobody can take the request now
+    │   └── ShuttingDown            503    the gateway is draining
     └── SettingsError               -    a configuration that cannot be used
 
 ``retryable`` says that another engine may be tried, as long as no byte of the reply has reached the client.
@@ -171,7 +172,10 @@ class EngineTimeout(EngineError):
 
 
 class EngineStatus(EngineError):
-    """The engine answered with an error status; ``body`` is what it said."""
+    """The engine answered with an error status; ``body`` is what it said.
+
+    ``healthy``: the engine is well, it only cannot serve this request (501, or said in the body).
+    """
 
     code = "engine_status"
 
@@ -187,7 +191,8 @@ class EngineStatus(EngineError):
         self.body = body
         self.retry_after = retry_after
         self.content_type = content_type
-        self.retryable = status >= 500 or status == 429
+        self.healthy = status < 500 or status == 501 or b"not supported" in body or b"not_supported" in body
+        self.retryable = status == 429 or not self.healthy
 
 
 class EngineProtocol(EngineError):
@@ -206,6 +211,12 @@ class Unavailable(HastenError):
     def __init__(self, message: str, retry_after: float | None = None) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ShuttingDown(Unavailable):
+    """The gateway is draining or was told to end."""
+
+    code = "shutting_down"
 
 
 class SettingsError(HastenError):

@@ -204,7 +204,7 @@ async def test_what_is_not_ready_or_open_is_passed_over() -> None:
     b.ready = False
     with pytest.raises(Unavailable) as caught:
         await send(request())
-    assert caught.value.message == "no engine of 'm' can take requests now: a open, b starting"
+    assert caught.value.message == "no engine of 'm' can take requests now: a (circuit open), b (not ready)"
     clock.advance(1.1)
     with pytest.raises(EngineRefused):
         await send(request())
@@ -328,3 +328,35 @@ async def test_an_engine_that_always_dies_midway_opens_its_circuit() -> None:
         for _ in range(3):
             assert '{"error":' in (await gw.chat(stream=True)).text
         assert (await gw.chat(stream=True)).status_code == 503
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        Script(status=501, body='{"error":{"type":"not_supported_error"}}'),
+        Script(status=500, body='{"error":{"message":"image input is not supported"}}'),
+    ],
+)
+async def test_what_an_engine_cannot_do_does_not_open_its_circuit(script: Script) -> None:
+    """One client's requests for what is not offered must not take the engine from the others."""
+    async with ScriptedUpstream(script) as up, ScriptedUpstream() as other, gateway(up, other) as gw:
+        up.queue += [script] * 20
+        answers = [(await gw.chat()).status_code for _ in range(20)]
+        assert script.status in answers  # passed on, not tried elsewhere
+        up.queue.clear()
+        up.script = Script()
+        assert "circuit" not in repr(gw.worker.app.dispatch.members["e0"].state)
+
+
+async def test_a_fallback_is_told_while_the_circuit_is_open_too() -> None:
+    async with ScriptedUpstream(Script(status=500)) as bad, ScriptedUpstream() as good:
+        engines = {f"e{i}": {"kind": "openai", "base_url": u.base_url} for i, u in enumerate((bad, good))}
+        models = {"m": {"engines": ["e0"], "fallback": ["n"]}, "n": {"engines": ["e1"]}}
+        async with gateway(engines=engines, models=models, circuit={"failures": 2}) as gw:
+            for _ in range(4):
+                reply = await gw.chat()
+                assert (reply.headers["x-hasten-model"], reply.headers["x-hasten-route"]) == ("n", "fallback")
+            page = await gw.metrics()
+            assert 'hasten_fallbacks_total{engine="e0",reason="engine_status"} 2' in page
+            assert 'hasten_fallbacks_total{engine="e0",reason="circuit_open"} 2' in page
+            assert 'gen_ai_request_model="m",gen_ai_response_model="n"' in page

@@ -167,6 +167,7 @@ async def test_the_page_after_requests() -> None:
             ("gen_ai_operation_name", "chat"),
             ("gen_ai_provider_name", "openai"),
             ("gen_ai_request_model", "m"),
+            ("gen_ai_response_model", "m"),
             ("hasten_engine", "e0"),
         }
         assert page["hasten_requests_total", frozenset({("endpoint", "chat"), ("status", "200")})] == 3

@@ -135,7 +135,7 @@ async def test_a_stream_over_the_drain_timeout_is_told_and_ended(tmp_path: Path)
             stream = asyncio.create_task(read_stream(http, started))
             await started.wait()
             gw.process.send_signal(signal.SIGINT)
-            assert '"code":"no_engine_available"' in (await stream).split("\n\n")[-2]
+            assert '"code":"shutting_down"' in (await stream).split("\n\n")[-2]
             assert await gw.ended(5) == 0
 
 

@@ -10,7 +10,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from hasten.accept.wire import Encoder, openai_error
-from hasten.errors import ClientGone, HastenError, Unavailable
+from hasten.errors import ClientGone, HastenError, ShuttingDown
 from hasten.trace import Trace
 from hasten.types import Chunk, Reply, Request, Stream
 
@@ -94,7 +94,7 @@ class Exchange:
                 answer = reply.body
             else:
                 if self._server.draining:
-                    raise Unavailable("the gateway is shutting down", retry_after=1)
+                    raise ShuttingDown("the gateway is shutting down", retry_after=1)
                 request = route.wire.decode(body, trace, head.headers, self._server.settings.max_depth)
                 self._request = request
                 trace.model = request.model

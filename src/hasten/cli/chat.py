@@ -28,7 +28,7 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     parser.add_argument("--model", help="default: the first of /v1/models")
     parser.add_argument("--system", help="a system prompt")
     parser.add_argument("--max-tokens", type=int, default=512)
-    parser.add_argument("--temperature", type=float)
+    parser.add_argument("--temperature", type=float, default=0.0, help="default: %(default)s")
     parser.add_argument("--api-key", default=os.environ.get("HASTEN_KEY"), help="default: $HASTEN_KEY")
     parser.set_defaults(run=run)
 

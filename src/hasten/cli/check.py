@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from hasten import config
+from hasten.engines import weights
+from hasten.errors import HastenError, SettingsError
 from hasten.settings import LlamaEngine
 
 
@@ -18,6 +21,18 @@ def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
 def run(args: argparse.Namespace) -> int:
     """Print what the file configures; problems are raised as :class:`~hasten.errors.SettingsError`."""
     settings = config.load(args.config)
+    wrong = []
+    for name, engine in settings.engines.items():
+        if isinstance(engine, LlamaEngine):
+            try:
+                if not weights.is_path(engine.model):
+                    weights.sources(engine.model)
+                elif not Path(engine.model).expanduser().is_file():
+                    wrong.append(f"engines.{name}.model: there is no file {engine.model}")
+            except HastenError as exc:
+                wrong.append(f"engines.{name}.model: {exc.message}")
+    if wrong:
+        raise SettingsError(wrong, args.config)
     server = settings.server
     print(f"{args.config}: good")
     keys = f"{len(server.keys)} keys" if server.keys else "open"

@@ -27,6 +27,14 @@ class Member:
         self.engine = engine
         self.circuit = circuit
 
+    @property
+    def state(self) -> str:
+        """``not_ready``, or the circuit's: ``circuit_open``, ``circuit_half_open``, ``resting``, ``ok``."""
+        if not self.engine.ready:
+            return "not_ready"
+        state = self.circuit.state
+        return {"closed": "ok", "resting": state}.get(state, f"circuit_{state}")
+
     def available(self) -> bool:
         """Whether a request may go there now."""
         return self.engine.ready and self.circuit.allows()
@@ -118,6 +126,11 @@ class Dispatch:
         last: HastenError | None = None
         for pool in chain:
             while len(tried) < ATTEMPTS and (member := pool.pick(tried)) is not None:
+                if last is not None:
+                    self._note_fallback(request, tried[-1].engine.name, last.code or "error")
+                elif pool is not chain[0]:
+                    for skipped in chain[0].members:
+                        self._note_fallback(request, skipped.engine.name, skipped.state)
                 tried.append(member)
                 trace.attempts += 1
                 trace.engine = member.engine.name
@@ -129,11 +142,13 @@ class Dispatch:
                     if not exc.retryable and not isinstance(exc, Unavailable):
                         raise
                     last = exc
-                    reason = exc.code or "error"
-                    trace.reasons.append(f"{member.engine.name}: {reason}")
-                    trace.route = "fallback"
-                    self._on_fallback(member.engine.name, reason)
         raise last or self._unavailable(chain)
+
+    def _note_fallback(self, request: Request, engine: str, reason: str) -> None:
+        """Another engine is tried because ``engine`` failed or could not be asked."""
+        request.trace.reasons.append(f"{engine}: {reason}")
+        request.trace.route = "fallback"
+        self._on_fallback(engine, reason)
 
     async def _try(self, member: Member, request: Request) -> Reply:
         circuit = member.circuit
@@ -143,10 +158,10 @@ class Dispatch:
         except EngineStatus as exc:
             if exc.status == 429:
                 circuit.rest(exc.retry_after) if exc.retry_after else circuit.ignore()
-            elif exc.status >= 500:
-                circuit.failure()
-            else:
+            elif exc.healthy:
                 circuit.success()
+            else:
+                circuit.failure()
             raise
         except EngineError:
             circuit.failure()
@@ -170,8 +185,6 @@ class Dispatch:
             return error
         return Unavailable(
             f"no engine of {chain[0].name!r} can take requests now: "
-            + ", ".join(
-                f"{m.engine.name} {m.circuit.state if m.engine.ready else 'starting'}" for m in members
-            ),
+            + ", ".join(f"{m.engine.name} ({m.state.replace('_', ' ')})" for m in members),
             retry_after=max(wait, 1.0),
         )

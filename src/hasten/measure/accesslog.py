@@ -36,6 +36,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     status: int
     duration_ms: float
     model: str = ""
+    served_model: str = ""
     engine: str = ""
     stream: bool = False
     attempts: int = 0
@@ -63,7 +64,8 @@ def entry(trace: Trace) -> Line:
         endpoint=trace.endpoint,
         status=trace.status,
         duration_ms=_ms(trace.duration),
-        model=trace.served_model,
+        model=trace.model if trace.engine else "",
+        served_model=trace.served_model if trace.served_model != trace.model else "",
         engine=trace.engine,
         stream=trace.stream,
         attempts=trace.attempts,

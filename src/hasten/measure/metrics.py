@@ -14,7 +14,13 @@ from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Histogram, Registry, Value
 from hasten.trace import Trace
 
-_GEN_AI = ("gen_ai_operation_name", "gen_ai_provider_name", "gen_ai_request_model", "hasten_engine")
+_GEN_AI = (
+    "gen_ai_operation_name",
+    "gen_ai_provider_name",
+    "gen_ai_request_model",
+    "gen_ai_response_model",
+    "hasten_engine",
+)
 _OPERATIONS = {
     "chat": "chat",
     "messages": "chat",
@@ -61,7 +67,10 @@ FAMILIES = (
         "hasten_malformed_requests_total", "counter", "Connections closed for bytes that are not HTTP/1.1."
     ),
     Family(
-        "hasten_fallbacks_total", "counter", "Failed attempts at an engine, by cause.", ("engine", "reason")
+        "hasten_fallbacks_total",
+        "counter",
+        "Engines passed over, and why.",
+        ("engine", "reason"),
     ),
     Family("hasten_requests_in_flight", "gauge", "Requests being received or answered."),
     Family("hasten_connections", "gauge", "Open client connections."),
@@ -118,7 +127,7 @@ class Metrics:
         self.registry = Registry(FAMILIES, path)
         self.worker = worker
         self.gauges: list[Callable[[], None]] = [self._process]
-        self._calls: dict[tuple[str, str, str], _Call] = {}
+        self._calls: dict[tuple[str, str, str, str], _Call] = {}
         self._answers: dict[tuple[str, int], Value] = {}
         self._errors: dict[tuple[str, str], Value] = {}
         self._stages: dict[str, Histogram] = {}
@@ -153,11 +162,12 @@ class Metrics:
             self._record_call(trace)
 
     def _record_call(self, trace: Trace) -> None:
-        key = (trace.endpoint, trace.served_model, trace.engine)
+        key = (trace.endpoint, trace.model, trace.served_model, trace.engine)
         call = self._calls.get(key)
         if call is None:
             operation = _OPERATIONS.get(trace.endpoint, trace.endpoint)
-            call = _Call(self.registry, (operation, trace.provider, trace.served_model, trace.engine))
+            labels = (operation, trace.provider, trace.model, trace.served_model, trace.engine)
+            call = _Call(self.registry, labels)
             self._calls[key] = call
         call.duration.observe(trace.duration)
         if trace.ttft is not None:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hasten.accept.server import Server
 from hasten.app import App
-from hasten.errors import SettingsError, Unavailable
+from hasten.errors import SettingsError, ShuttingDown
 from hasten.measure.accesslog import AccessLog
 from hasten.measure.metrics import Metrics
 from hasten.settings import Settings
@@ -81,7 +81,7 @@ class Worker:
 
     def abort(self) -> None:
         """End all that runs, telling the clients."""
-        self.server.abort(Unavailable("the gateway is shutting down", retry_after=1))
+        self.server.abort(ShuttingDown("the gateway is shutting down", retry_after=1))
 
     async def close(self) -> None:
         """Release everything."""
