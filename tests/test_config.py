@@ -278,3 +278,12 @@ def test_no_text_raises_anything_else(text: str) -> None:
 def test_no_environment_raises_anything_else(name: str, value: str) -> None:
     with contextlib.suppress(SettingsError):
         config.parse(GOOD, environ={name: value})
+
+
+def test_an_unknown_key_below_a_section_is_reported_once() -> None:
+    text = "engines: {v: {kind: openai, base_url: 'http://x/v1', timeouts: {conect: 1}}}\nmodels: {m: {engines: [v]}}"
+    with pytest.raises(SettingsError) as caught:
+        config.parse(text, environ={})
+    assert [problem.partition(":")[0] for problem in caught.value.problems] == [
+        "engines.v.timeouts.conect (line 1)"
+    ]

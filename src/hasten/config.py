@@ -195,22 +195,13 @@ class _Builder:
         return value
 
     def _known(self, value: Any, section: type[s.Section], path: tuple[str, ...]) -> None:
-        """Report keys that ``section`` does not have, also below it."""
-        if not isinstance(value, dict):
-            return
+        """Report keys that ``section`` does not have."""
         allowed = _keys(section)
         for key in value:
             if key not in allowed:
                 near = difflib.get_close_matches(key, allowed, n=1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""
                 self._problem((*path, key), f"unknown key{hint} Allowed: {', '.join(allowed)}")
-        for field in msgspec.structs.fields(section):
-            if (
-                isinstance(field.type, type)
-                and issubclass(field.type, s.Section)
-                and section is not s.Settings
-            ):
-                self._known(value.get(field.name), field.type, (*path, field.name))
 
     def _table(self, name: str, value: Any) -> dict[str, Any]:
         """Convert ``engines`` or ``models``, entry by entry, so that one problem does not hide the next."""
@@ -242,36 +233,28 @@ class _Builder:
         """Return ``value`` as ``wanted``; ``None`` after a problem was noted."""
         if wanted is None:
             return None
-        before = len(self.problems)
-        if isinstance(wanted, type) and issubclass(wanted, s.Section):
-            self._known(value, wanted, path)
-            if len(self.problems) > before and not isinstance(value, dict):
-                return None
-            if isinstance(value, dict):
-                return self._section(value, wanted, path, before)
+        if isinstance(wanted, type) and issubclass(wanted, s.Section) and isinstance(value, dict):
+            return self._section(value, wanted, path)
         try:
             return msgspec.convert(value, wanted, dec_hook=_decode_hook)
         except msgspec.ValidationError as exc:
             text, _, at = str(exc).partition(" - at `$")
             below = tuple(p.strip("[]") for p in at.rstrip("`").replace("[", ".[").split(".") if p)
             text = text.replace("`", "").replace("Expected", "expected")
-            if text.startswith("Object missing required field "):
-                below, text = (*below, text.rsplit(" ", 1)[1]), "this key is required"
-            elif text.startswith(
+            if text.startswith(
                 "Invalid enum value"
             ):  # the library would show the value, which may be a secret
-                text = f"allowed: {', '.join(_choices(wanted, below))}"
-            if len(self.problems) == before or "unknown field" not in text:
-                self._problem((*path, *below), text)
+                text = f"allowed: {', '.join(map(str, get_args(wanted)))}"
+            self._problem((*path, *below), text)
             return None
         except (ValueError, OverflowError):
             self._problem(path, "holds text that is not Unicode, or a number that is too large")
             return None
 
-    def _section(
-        self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...], before: int
-    ) -> Any:
+    def _section(self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...]) -> Any:
         """Convert a section field by field, so that one problem does not hide the next."""
+        before = len(self.problems)
+        self._known(value, wanted, path)
         made = {}
         for field in msgspec.structs.fields(wanted):
             given = value.get(field.encode_name)
@@ -336,13 +319,6 @@ class _Builder:
                 self._problem(
                     (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
                 )
-
-
-def _choices(wanted: Any, path: tuple[str, ...]) -> list[str]:
-    """Return what may stand at ``path`` below a section: the words of a Literal."""
-    for key in path:
-        wanted = next((f.type for f in msgspec.structs.fields(wanted) if f.name == key), wanted)
-    return [str(word) for word in get_args(wanted)]
 
 
 def _is_loopback(host: str) -> bool:

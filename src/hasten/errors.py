@@ -184,13 +184,11 @@ class EngineStatus(EngineError):
         status: int,
         body: bytes = b"",
         retry_after: float | None = None,
-        content_type: bytes = b"application/json",
     ) -> None:
         super().__init__(f"the engine answered with status {status}")
         self.status = status
         self.body = body
         self.retry_after = retry_after
-        self.content_type = content_type
         self.healthy = status < 500 or status == 501 or b"not supported" in body or b"not_supported" in body
         self.retryable = status == 429 or not self.healthy
 

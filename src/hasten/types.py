@@ -199,11 +199,6 @@ class Stream:
         self._ended = False
         self.feed = self._early.append
 
-    @property
-    def ended(self) -> bool:
-        """Whether the source has said its last."""
-        return self._ended
-
     def end(self, error: HastenError | None = None) -> None:
         """From the source: the reply is complete, or ended with ``error``. A second call does nothing."""
         if self._ended:

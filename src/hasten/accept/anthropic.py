@@ -73,7 +73,7 @@ class AnthropicWire:
 
     def decode(self, body: bytes, trace: Trace, headers: dict[bytes, bytes], max_depth: int) -> Request:
         fields: MessagesFields = read(_decoder, body, max_depth)
-        top: dict[str, Any] = dict(read(_top_decoder, body, max_depth))
+        top: dict[str, Any] = _top_decoder.decode(body)
         for name in _RENAMED:
             top.pop(name, None)
         top["messages"] = list(_messages(fields))

@@ -26,8 +26,8 @@ _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-
 _CHUNKED_END = b"0\r\n\r\n"
 
 
-def error_bytes(error: HastenError, head: Head) -> tuple[bytes, str]:
-    """Return an error's body in the client's format, and its status line with headers."""
+def error_answer(error: HastenError, head: Head, trace: Trace, date: str, more: str) -> bytes:
+    """Return a whole answer with the error in the client's format; ``more``: further header lines."""
     wire = head.route.wire if head.route is not None else None
     body = wire.error(error) if wire is not None else openai_error(error)
     lines = _STATUS_LINE.get(error.status) or f"{error.status} Error\r\n"
@@ -36,7 +36,11 @@ def error_bytes(error: HastenError, head: Head) -> tuple[bytes, str]:
         lines += f"retry-after: {max(1, round(error.retry_after))}\r\n"
     if error.status == 401:
         lines += "www-authenticate: Bearer\r\n"
-    return body, lines
+    answer = (
+        f"HTTP/1.1 {lines}content-length: {len(body)}\r\ndate: {date}\r\n"
+        f"x-request-id: {trace.id}\r\n{more}\r\n"
+    ).encode("latin-1")
+    return answer if head.method == b"HEAD" else answer + body
 
 
 class Exchange:
@@ -220,18 +224,13 @@ class Exchange:
         if transport.is_closing():
             self._gone()
             return
-        body, lines = error_bytes(error, self._head)
         shown = f"server-timing: {trace.server_timing()}\r\n" if trace.spans else ""
         if trace.engine:
             shown += f"x-hasten-engine: {trace.engine}\r\nx-hasten-model: {trace.served_model}\r\n"
         if not self._keep or self._server.draining:
             self._keep = False
             shown += "connection: close\r\n"
-        head = (
-            f"HTTP/1.1 {lines}content-length: {len(body)}\r\ndate: {self._server.date}\r\n"
-            f"x-request-id: {trace.id}\r\n{shown}\r\n"
-        ).encode("latin-1")
-        transport.write(head if self._head.method == b"HEAD" else head + body)
+        transport.write(error_answer(error, self._head, trace, self._server.date, shown))
         self._finish()
 
     def _finish(self) -> None:

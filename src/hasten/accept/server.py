@@ -15,7 +15,7 @@ from time import perf_counter, time
 import httptools
 
 from hasten.accept.auth import Keys
-from hasten.accept.exchange import Exchange, error_bytes
+from hasten.accept.exchange import Exchange, error_answer
 from hasten.accept.framing import body_too_large, check_head, too_large, without_upgrade
 from hasten.accept.routes import Head, Router
 from hasten.errors import (
@@ -322,12 +322,7 @@ class Connection(asyncio.Protocol):
         trace = Trace(head.t0 or None)
         trace.status = error.status
         trace.error = error.code or error.type
-        body, headers = error_bytes(error, head)
-        answer = (
-            f"HTTP/1.1 {headers}content-length: {len(body)}\r\ndate: {self.server.date}\r\n"
-            f"x-request-id: {trace.id}\r\nconnection: close\r\n\r\n"
-        ).encode("latin-1")
-        self.transport.write(answer if head.method == b"HEAD" else answer + body)
+        self.transport.write(error_answer(error, head, trace, self.server.date, "connection: close\r\n"))
         trace.endpoint = head.route.name if head.route is not None else ""
         trace.t_end = perf_counter()
         self.server.on_finish(trace)

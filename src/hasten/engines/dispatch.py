@@ -111,10 +111,6 @@ class Dispatch:
         }
         self._on_fallback = on_fallback
 
-    def serves(self, model: str) -> bool:
-        """Whether ``model`` can be asked for."""
-        return model in self._chains
-
     async def __call__(self, request: Request) -> Reply:
         """Return the first answer. Raises what the last tried engine raised, or :class:`Unavailable`."""
         chain = self._chains.get(request.model)

@@ -265,9 +265,9 @@ class Call:
             if data == b"[DONE]":
                 done = self._finished = True
             else:
-                try:
+                try:  # what decode() begins with, to spare a call an event
                     event = _decode_event(data)
-                except msgspec.DecodeError:
+                except (msgspec.DecodeError, RecursionError):
                     event = decode(data)
                 if event is not None and event.error is not None:
                     raise _error_event(event.error, self.engine.redact(data))
@@ -369,7 +369,7 @@ def _error_status(reply: Reply, engine: OpenAIEngine) -> EngineStatus | EnginePr
     if reply.status in (401, 403):  # ours, not the client's: nothing of it is passed on
         return _refused_key(reply.status)
     retry_after = next((parse_retry_after(v) for k, v in reply.headers if k == b"retry-after"), None)
-    return EngineStatus(reply.status, engine.redact(reply.body), retry_after, reply.content_type)
+    return EngineStatus(reply.status, engine.redact(reply.body), retry_after)
 
 
 def _refused_key(status: int) -> EngineStatus:

@@ -42,6 +42,8 @@ class ManagedEngines:
         before, self._wanted = self._wanted, wanted
         self._linger = settings.server.drain_timeout
         for name in before:
+            if name not in wanted:
+                self._retire(name)
             if wanted.get(name) != before[name] and name in self._running:
                 former = self._running.pop(name)
                 if name in wanted and former.base_url is not None:
@@ -106,13 +108,11 @@ class ManagedEngines:
     def _changed(self, process: ManagedProcess) -> None:
         if process.state == "ready":
             log.info("the engine %s is ready", process.recipe.name)
-            if self._running.get(process.recipe.name) is process:
-                self._on_move(self.addresses())
-                self._retire(process.recipe.name)
-                return
         elif process.state == "failed":
             log.error("%s", process.describe())
         self._on_move(self.addresses())
+        if process.state == "ready" and self._running.get(process.recipe.name) is process:
+            self._retire(process.recipe.name)
 
     def __repr__(self) -> str:
         return f"<ManagedEngines {list(self._running.values())!r}>"

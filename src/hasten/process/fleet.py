@@ -15,20 +15,17 @@ import socket
 import sys
 import tempfile
 from pathlib import Path
-from time import monotonic
 from typing import Any
 
 import msgspec
 
+from hasten.engines.managed import Backoff
 from hasten.measure.registry import ENDED
 from hasten.process.engines import Addresses, ManagedEngines
 from hasten.process.source import Source
 from hasten.settings import Settings
 
 log = logging.getLogger("hasten.process")
-
-STABLE = 10.0  # seconds after which a worker's earlier deaths are forgotten
-LONGEST_WAIT = 5.0  # seconds between a death and the next start
 
 
 class Fleet:
@@ -83,10 +80,10 @@ class Fleet:
 
     async def _keep(self, index: int) -> None:
         """Start worker ``index`` again whenever it ends, more slowly each time."""
-        deaths = 0
+        backoff = Backoff(first=0.2, most=5.0, stable=10.0)
         while not self._stopping:
-            began = monotonic()
             process = await self._spawn(index)
+            backoff.ready()
             code = await process.wait()
             self._processes.pop(index, None)
             file = self._metrics_file(index, process)
@@ -94,8 +91,7 @@ class Fleet:
                 file.rename(f"{file}{ENDED}")
             if self._stopping:
                 return
-            deaths = 1 if monotonic() - began > STABLE else deaths + 1
-            wait = min(0.1 * 2**deaths, LONGEST_WAIT)
+            wait = backoff.failed()
             log.error("worker %d ended with code %s; starting it again in %.1f s", index, code, wait)
             await asyncio.sleep(wait)
 
