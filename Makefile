@@ -14,7 +14,7 @@ VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run setup test check format bench reference lock clean
+.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay reference lock clean
 
 run: .venv/run.stamp  ## serve the embedded engine on http://127.0.0.1:8400
 	$(BIN)/hasten serve $(ARGS)
@@ -35,6 +35,15 @@ format: .venv/dev.stamp
 
 bench: .venv/dev.stamp  ## the gateway against going direct and against other gateways; ARGS for bench/overhead.py
 	$(BIN)/python bench/overhead.py $(ARGS)
+
+bench-cache: .venv/dev.stamp  ## what the semantic cache answers and how much is right; ARGS for bench/cache_quality.py
+	$(BIN)/python bench/cache_quality.py $(ARGS)
+
+bench-cache-speed: .venv/dev.stamp  ## what the cache costs and saves; ARGS for bench/cache_speed.py
+	$(BIN)/python bench/cache_speed.py $(ARGS)
+
+bench-cache-replay: .venv/dev.stamp  ## the embedded engine with the cache off and on; ARGS for bench/cache_replay.py
+	$(BIN)/python bench/cache_replay.py $(ARGS)
 
 reference:  ## record the embedded model's reference answers with torch and transformers (not needed for the tests)
 	$(PYTHON) -m venv .venv-reference
@@ -64,4 +73,5 @@ clean:
 	$(INSTALL) --require-hashes -r requirements/dev.lock
 	$(INSTALL) --no-deps --no-build-isolation -e .
 	$(BIN)/hasten models pull smollm2-135m
+	$(BIN)/hasten models pull all-minilm-l6-v2
 	@touch $@ .venv/run.stamp

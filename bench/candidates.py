@@ -104,6 +104,7 @@ class Hasten(Candidate):
         base = f"http://127.0.0.1:{upstream}/v1"
         config.write_text(
             f"engines:\n  up: {{kind: openai, base_url: '{base}'}}\nmodels:\n  {MODEL}: {{engines: [up]}}\n"
+            "cache: {exact: false, semantic: false, coalesce: false}\n"  # what passes through is measured
         )
         return [sys.executable, "-m", "hasten", "serve", str(config), "--port", str(port)]
 

@@ -29,13 +29,13 @@ def free_port() -> int:
 
 
 class Child:
-    """A running command with all its threads and children on one core, in a session of its own.
+    """A running command with all its threads and children on ``core`` (or some: "0,1"), in a session of its own.
 
     Its output goes to ``log``. Use it as a context manager: the end ends the process and its children.
     """
 
     def __init__(
-        self, command: Sequence[str], core: int, log: Path, environ: Mapping[str, str] | None = None
+        self, command: Sequence[str], core: int | str, log: Path, environ: Mapping[str, str] | None = None
     ) -> None:
         self.log = log
         self.name = log.stem

@@ -134,6 +134,7 @@ def main() -> int:
         config.write_text(
             f"engines: {{up: {{kind: openai, base_url: 'http://127.0.0.1:{up}/v1'}}}}\n"
             "models: {m: {engines: [up]}}\ncircuit: {failures: 1000000}\n"
+            "cache: {exact: false, semantic: false, coalesce: false}\n"
         )
         words = [sys.executable, "-m", "hasten.testing", "--port", str(up)]
         stack.enter_context(Child(words, 1, folder / "upstream.log"))

@@ -62,6 +62,7 @@ async def gateway(*upstreams: ScriptedUpstream, **sections: Any) -> AsyncIterato
         },
         "models": {"m": {"engines": [f"e{i}" for i in range(len(upstreams))]}},
         "log": {"access": False},
+        "cache": {"exact": False, "semantic": False, "coalesce": False},
         **sections,
     }
     tree["server"] = {"port": 0, **tree.get("server", {})}

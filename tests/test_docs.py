@@ -1,4 +1,4 @@
-"""The documentation names every key, and its example is valid."""
+"""The documentation names every key and every metric, and its examples are valid."""
 
 import re
 from pathlib import Path
@@ -8,25 +8,65 @@ import msgspec
 import pytest
 
 from hasten import config, settings
+from hasten.measure.metrics import FAMILIES
 
-PAGE = (Path(__file__).parent.parent / "docs" / "configuration.md").read_text()
+DOCS = Path(__file__).parent.parent / "docs"
+PAGE = (DOCS / "configuration.md").read_text()
 SECTIONS = [
     settings.Server,
     settings.Model,
     settings.Circuit,
     settings.Log,
+    settings.Tenant,
+    settings.Cache,
+    settings.Semantic,
+    settings.Redis,
     *get_args(settings.EngineSettings),
 ]
+#: The heading under which a section's keys stand; the kinds of engine share one.
+HEADINGS = {settings.Semantic: "### cache.semantic", settings.Redis: "### cache.redis"}
+YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
+ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"
+
+
+def under(heading: str) -> str:
+    """Return what stands under a heading, up to the next one."""
+    _, found, rest = PAGE.partition(f"\n{heading}\n")
+    assert found, heading
+    return re.split(r"^##+ ", rest, maxsplit=1, flags=re.MULTILINE)[0]
 
 
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_documented(section: type[msgspec.Struct]) -> None:
-    missing = [f.encode_name for f in msgspec.structs.fields(section) if f"| `{f.encode_name}` |" not in PAGE]
+    kind = section.__struct_config__.tag_field
+    plural = "s" if section in (settings.Model, settings.Tenant) else ""
+    heading = HEADINGS.get(section, f"## {'engines' if kind else section.__name__.lower() + plural}")
+    text = under(heading)
+    missing = [f.encode_name for f in msgspec.structs.fields(section) if f"| `{f.encode_name}` |" not in text]
     assert not missing
 
 
+def test_every_section_is_documented() -> None:
+    sections = [field.encode_name for field in msgspec.structs.fields(settings.Settings)]
+    assert [name for name in sections if f"\n## {name}\n" not in PAGE] == []
+
+
 def test_the_example_is_valid() -> None:
-    found = re.search(r"```yaml\n(.*?)```", PAGE, re.DOTALL)
+    found = YAML.search(PAGE)
     assert found is not None
     made = config.parse(found[1], environ={"HASTEN_KEY": "client", "VLLM_KEY": "engine"})
     assert made.models["smart"].fallback == ("fast",)
+
+
+def test_the_caches_examples_are_valid() -> None:
+    environ = {name: name.lower() for name in ("ADMIN_KEY", "ACME_KEY", "BETA_WEB_KEY", "BETA_APP_KEY")}
+    examples = YAML.findall((DOCS / "cache.md").read_text())
+    assert len(examples) >= 3
+    for example in examples:
+        config.parse(ENGINES + example, environ=environ)
+
+
+def test_every_metric_is_documented() -> None:
+    page = (DOCS / "telemetry.md").read_text()
+    names = [family.name for family in FAMILIES if not family.name.startswith("hasten_worker_")]
+    assert [name for name in names if f"`{name}`" not in page] == []

@@ -8,14 +8,23 @@ from urllib.parse import unquote
 
 import msgspec
 
+from hasten.accept import pages
 from hasten.accept.anthropic import AnthropicWire
 from hasten.accept.openai import OpenAIWire
 from hasten.accept.routes import Head, Route, Router
+from hasten.cache.admin import Admin
+from hasten.cache.board import Board
+from hasten.cache.make import EMBEDDER, make_semantic, make_store
+from hasten.cache.orders import Orders
+from hasten.cache.report import Report
+from hasten.cache.stage import CacheStage
+from hasten.dashboard.page import page as dashboard
+from hasten.engines import weights
 from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
-from hasten.measure import prometheus
+from hasten.measure import prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
 from hasten.settings import LlamaEngine, Settings
@@ -23,12 +32,14 @@ from hasten.settings import OpenAIEngine as OpenAISettings
 from hasten.types import Handler, Reply, Stage
 
 
-def stages(settings: Settings) -> list[Stage]:
+def stages(settings: Settings, cache: CacheStage | None) -> list[Stage]:
     """Return the stages between accept and the engines, in the order in which a request meets them."""
     stack: list[Stage] = []
     if settings.log.prompts:
         stack.append(keep_transcript)
-    # cache, route, compress and schedule take their places here.
+    if cache is not None:
+        stack.append(cache)
+    # route, compress and schedule take their places here.
     return stack
 
 
@@ -41,9 +52,18 @@ def compose(stack: list[Stage], last: Handler) -> Handler:
 
 
 class App:
-    """What one configuration makes: engines, the handler, the routes. A reload makes a new one."""
+    """What one configuration makes: engines, the cache, the handler, the routes. A reload makes a new one.
 
-    def __init__(self, settings: Settings, metrics: Metrics, is_ready: Callable[[], str | None]) -> None:
+    ``former``: the one it takes the place of; its cache goes on if its settings are the same.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        metrics: Metrics,
+        is_ready: Callable[[], str | None],
+        former: App | None = None,
+    ) -> None:
         self.settings = settings
         self.metrics = metrics
         self.engines: dict[str, OpenAIEngine] = make_engines(settings)
@@ -53,7 +73,8 @@ class App:
             settings.circuit,
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
-        self.handler = compose(stages(settings), self.dispatch)
+        self.cache = make_cache(settings, metrics, former)
+        self.handler = compose(stages(settings, self.cache), self.dispatch)
         self.router = make_router(self, is_ready)
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
@@ -68,16 +89,62 @@ class App:
         for name, member in self.dispatch.members.items():
             self.metrics.gauge("hasten_engine_in_flight", name).set(member.engine.inflight)
             self.metrics.gauge("hasten_engine_ready", name).set(float(member.available()))
+        if self.cache is not None:
+            self.cache.listen()
+            held = self.cache.store.stats()
+            self.metrics.gauge("hasten_cache_entries").set(held.entries or 0)
+            self.metrics.gauge("hasten_cache_bytes").set(held.bytes or 0)
+            self.metrics.gauge("hasten_cache_evictions_total").set(held.evictions)
+            semantic = self.cache.semantic
+            self.metrics.gauge("hasten_cache_semantic_share").set(semantic.dial.level if semantic else 0)
 
     def not_ready(self) -> str | None:
         """Return why no request should come here yet, or ``None``."""
         waiting = [name for name, engine in self.engines.items() if not engine.ready]
-        return f"engines that are not ready: {', '.join(waiting)}" if waiting else None
+        if waiting:
+            return f"engines that are not ready: {', '.join(waiting)}"
+        if (
+            self.cache is not None
+            and self.cache.semantic is not None
+            and self.cache.semantic.state == "loading"
+        ):
+            return "the semantic cache's models are being loaded"
+        return None
+
+    async def open(self) -> None:
+        """Make the cache's store ready; one that fails is passed by until it answers."""
+        if self.cache is not None:
+            await self.cache.open()
+
+    async def close_cache(self) -> None:
+        """Write what the cache's store has not written yet, and release it."""
+        if self.cache is not None:
+            await self.cache.close()
 
     def close(self) -> None:
         """Let the engines' connections end with the requests on them."""
         for engine in self.engines.values():
             engine.close()
+
+
+def make_cache(settings: Settings, metrics: Metrics, former: App | None) -> CacheStage | None:
+    """Return the cache stage, ``None`` if all of it is off; with the store and models of ``former`` where they fit."""
+    given = settings.cache
+    if not given.exact and given.semantic is False and not given.coalesce:
+        return None
+
+    def count(name: str, labels: tuple[str, ...], amount: float) -> None:
+        metrics.gauge(name, *labels).add(amount)
+
+    old = former.cache if former is not None else None
+    if old is not None and old.settings == given:
+        return CacheStage(settings, old.store, old.semantic, count, old.report, old.orders)
+    store, report = make_store(given, count), Report()
+    find = partial(weights.resolve, EMBEDDER)
+    semantic = make_semantic(given, store, report, find, count)
+    folder = metrics.folder
+    orders = Orders(store, semantic, report, Board(folder / "orders") if folder is not None else None)
+    return CacheStage(settings, store, semantic, count, report, orders)
 
 
 def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:
@@ -118,6 +185,12 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         router.post(f"/{path}", route)
     router.post("/v1/messages", Route("messages", wire=AnthropicWire()))
 
+    if app.cache is not None:
+        admin = Admin(app.cache, app.cache.report, lambda: totals.cache(app.metrics.series()))
+        router.get("/admin/cache", Route("admin", page=pages.view(admin.view), admin=True))
+        for action in (admin.invalidate, admin.purge, admin.feedback):
+            router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
+
     names = list(app.settings.models)
 
     def card(name: str) -> dict[str, object]:
@@ -147,4 +220,6 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     router.get("/health", Route("health", page=health, protected=False))
     router.get("/ready", Route("ready", page=ready, protected=False))
     router.get("/metrics", Route("metrics", page=metrics, protected=False))
+    for path in ("/dashboard", "/dashboard/cache"):  # without a key: what it shows is behind one
+        router.get(path, Route("dashboard", page=pages.fixed(dashboard("cache")), protected=False))
     return router

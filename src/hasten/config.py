@@ -11,6 +11,7 @@ import difflib
 import ipaddress
 import os
 import re
+from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
@@ -22,6 +23,8 @@ import yaml
 from hasten import settings as s
 from hasten.errors import SettingsError
 
+#: Fields without which a key would say nothing of the answer.
+_DECISIVE = ("messages", "prompt", "input", "model", "tools", "system")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
 
@@ -31,6 +34,8 @@ _KINDS: dict[str, type[s.Section]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(s.EngineSettings)
 }
 
+
+_TABLES: dict[str, Any] = {"engines": None, "models": s.Model, "tenants": s.Tenant}
 
 #: What `hasten serve` runs without a file: the embedded engine with its default model.
 DEFAULT = """\
@@ -141,7 +146,7 @@ class _Builder:
             value = tree.get(field.name)
             if value is None:
                 continue
-            if field.name in ("engines", "models"):
+            if field.name in _TABLES:
                 made[field.name] = self._table(field.name, value)
             else:
                 section = self._convert(value, field.type, (field.name,))
@@ -204,7 +209,7 @@ class _Builder:
                 self._problem((*path, key), f"unknown key{hint} Allowed: {', '.join(allowed)}")
 
     def _table(self, name: str, value: Any) -> dict[str, Any]:
-        """Convert ``engines`` or ``models``, entry by entry, so that one problem does not hide the next."""
+        """Convert a table of named entries, one by one, so that one problem does not hide the next."""
         if not isinstance(value, dict):
             self._problem((name,), f"expected a mapping of names to {name}, got {_kind(value)}")
             return {}
@@ -219,8 +224,8 @@ class _Builder:
         return table
 
     def _type_of(self, name: str, entry: Any, path: tuple[str, ...]) -> Any:
-        if name == "models":
-            return s.Model
+        if name != "engines":
+            return _TABLES[name]
         kind = entry.get("kind") if isinstance(entry, dict) else None
         if not isinstance(kind, str) or kind not in _KINDS:
             allowed = ", ".join(sorted(_KINDS))
@@ -233,8 +238,11 @@ class _Builder:
         """Return ``value`` as ``wanted``; ``None`` after a problem was noted."""
         if wanted is None:
             return None
-        if isinstance(wanted, type) and issubclass(wanted, s.Section) and isinstance(value, dict):
-            return self._section(value, wanted, path)
+        if isinstance(value, dict):
+            kinds = get_args(wanted) or (wanted,)  # a section, or a section or something plain
+            section = next((k for k in kinds if isinstance(k, type) and issubclass(k, s.Section)), None)
+            if section is not None:
+                return self._section(value, section, path)
         try:
             return msgspec.convert(value, wanted, dec_hook=_decode_hook)
         except msgspec.ValidationError as exc:
@@ -285,13 +293,51 @@ class _Builder:
         folder = Path(settings.log.path).parent if settings.log.path is not None else None
         if folder is not None and not folder.is_dir():
             self._problem(("log", "path"), f"there is no folder {folder}")
+        self._check_cache(settings.cache)
+        self._check_tenants(settings)
         given = tree.get("server")
         keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
+        keyless = keyless and not settings.tenants and not settings.server.admin_keys
         if keyless and not _is_loopback(settings.server.host):
             self._problem(
                 ("server", "keys"),
                 f"needed when server.host ({settings.server.host}) is not a loopback address",
             )
+
+    def _check_cache(self, cache: s.Cache) -> None:
+        if cache.store == "disk" and cache.path is None:
+            self._problem(("cache", "path"), "needed with store: disk: the file to keep answers in")
+        if cache.encryption_key is not None and cache.store == "memory":
+            self._problem(("cache", "encryption_key"), "needs store: disk or redis; memory is not encrypted")
+        if cache.path is not None and not Path(cache.path).expanduser().parent.is_dir():
+            self._problem(("cache", "path"), f"there is no folder {Path(cache.path).parent}")
+        for i, name in enumerate(cache.ignore):
+            if name in _DECISIVE:
+                self._problem(("cache", "ignore", str(i)), f"{name} decides the answer and cannot be ignored")
+        if cache.encryption_key is not None:
+            try:
+                good = len(b64decode(cache.encryption_key.reveal(), validate=True)) == 32
+            except ValueError:
+                good = False
+            if not good:
+                self._problem(
+                    ("cache", "encryption_key"), "expected 32 bytes in base64 (openssl rand -base64 32)"
+                )
+        url = urlsplit(cache.redis.url.reveal())
+        if url.scheme not in ("redis", "rediss", "unix"):
+            self._problem(("cache", "redis", "url"), "expected redis://, rediss:// or unix://")
+
+    def _check_tenants(self, settings: s.Settings) -> None:
+        """A key must say of one tenant alone who is asking."""
+        seen = {key.digest: "server.keys" for key in settings.server.keys}
+        seen.update({key.digest: "server.admin_keys" for key in settings.server.admin_keys})
+        if "admin" in settings.tenants:
+            self._problem(("tenants", "admin"), "this name is that of server.admin_keys")
+        for name, tenant in settings.tenants.items():
+            for i, key in enumerate(tenant.keys):
+                other = seen.setdefault(key.digest, f"tenants.{name}")
+                if other != f"tenants.{name}":
+                    self._problem(("tenants", name, "keys", str(i)), f"the same key is in {other}")
 
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")

@@ -6,6 +6,7 @@
     ├── RequestError                400  invalid_request_error     the client can mend it
     │   ├── InvalidField            400    a field is missing, of the wrong type, or too deep
     │   ├── Unauthorized            401    no key, or a wrong one
+    │   ├── Forbidden               403    a key that may not do this
     │   ├── NotFound                404    no such path
     │   ├── UnknownModel            404    no such model; the message lists those there are
     │   ├── MethodNotAllowed        405
@@ -22,6 +23,7 @@
     │   └── EngineProtocol          502    it answered something that is not HTTP, JSON or SSE (retryable)
     ├── Unavailable                 503  unavailable               nobody can take the request now
     │   └── ShuttingDown            503    the gateway is draining
+    ├── StoreError                  500  a cache's store failed: requests pass it by, an admin is told
     └── SettingsError               -    a configuration that cannot be used
 
 ``retryable`` says that another engine may be tried, as long as no byte of the reply has reached the client.
@@ -78,6 +80,14 @@ class Unauthorized(RequestError):
     status = 401
     type = "authentication_error"
     code = "invalid_api_key"
+
+
+class Forbidden(RequestError):
+    """The key is known, but may not do this."""
+
+    status = 403
+    type = "permission_error"
+    code = "forbidden"
 
 
 class NotFound(RequestError):
@@ -215,6 +225,12 @@ class ShuttingDown(Unavailable):
     """The gateway is draining or was told to end."""
 
     code = "shutting_down"
+
+
+class StoreError(HastenError):
+    """A store of the cache is down, too slow or broken. ``code`` says which, for the count of bypasses."""
+
+    code = "store_error"
 
 
 class SettingsError(HastenError):

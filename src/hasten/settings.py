@@ -13,6 +13,7 @@ import msgspec
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=128)]
 
 
@@ -79,6 +80,7 @@ class Server(Section, frozen=True):
     port: Annotated[int, msgspec.Meta(ge=0, le=65535)] = 8400
     workers: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     keys: tuple[KeyHash, ...] = ()
+    admin_keys: tuple[KeyHash, ...] = ()
     max_body_bytes: Count = 32 * 1024 * 1024
     max_header_bytes: Count = 64 * 1024
     max_depth: Annotated[int, msgspec.Meta(ge=4, le=512)] = 64
@@ -161,6 +163,62 @@ class Log(Section, frozen=True):
     max_pending: Count = 10_000
 
 
+class Semantic(Section, frozen=True):
+    """Answers to other wordings of a question.
+
+    ``false_hit_bound``: the share of wrong answers among those served that may not be passed. ``share``: of the
+    eligible traffic, how much may be served so (a dial). ``holdback``: how much always goes to the model, to
+    compare. ``max_chars``: longer texts are not looked up. ``timeout``: seconds that a look-up may take.
+    """
+
+    false_hit_bound: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.01
+    share: Share = 1.0
+    holdback: Share = 0.01
+    max_chars: Count = 400
+    timeout: Positive = 0.25
+
+
+class Redis(Section, frozen=True):
+    """A Redis server with vector sets (8.0 or newer). ``url``: ``redis://[user:password@]host[:port][/db]``."""
+
+    url: Secret = Secret("redis://127.0.0.1:6379/0")
+    prefix: Name = "hasten"
+
+
+class Cache(Section, frozen=True):
+    """What is answered without an engine, and where answers are kept. Sizes in bytes, times in seconds.
+
+    ``stale``: for how long after ``ttl`` an answer may be served while it is renewed. ``sampled``: whether requests
+    with a temperature other than 0 are cached. ``tool_calls``: whether answers that call tools are. ``ignore``:
+    top-level fields that do not change the answer, such as ``user``. ``path``: the disk store's file.
+    ``encryption_key``: 32 bytes in base64; entries are encrypted at rest. ``store_timeout``: how long a request waits
+    for the store.
+    """
+
+    store: Literal["memory", "disk", "redis"] = "memory"
+    exact: bool = True
+    semantic: Semantic | bool = True
+    coalesce: bool = True
+    max_bytes: Annotated[int, msgspec.Meta(ge=65536)] = 256 * 1024 * 1024
+    max_entry_bytes: Count = 4 * 1024 * 1024
+    ttl: Positive = 86400.0
+    stale: Annotated[float, msgspec.Meta(ge=0)] = 0.0
+    sampled: bool = True
+    tool_calls: bool = False
+    ignore: tuple[Name, ...] = ()
+    path: str | None = None
+    redis: Redis = Redis()
+    encryption_key: Secret | None = None
+    store_timeout: Positive = 0.01
+
+
+class Tenant(Section, frozen=True):
+    """Who asks: clients with one of ``keys``. Tenants share cached answers only within one ``cache_group``."""
+
+    keys: Annotated[tuple[KeyHash, ...], msgspec.Meta(min_length=1)]
+    cache_group: Name | None = None
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -168,4 +226,6 @@ class Settings(Section, frozen=True):
     engines: dict[Name, EngineSettings] = {}
     models: dict[Name, Model] = {}
     circuit: Circuit = Circuit()
+    tenants: dict[Name, Tenant] = {}
+    cache: Cache = Cache()
     log: Log = Log()

@@ -42,6 +42,7 @@ class Trace:
     __slots__ = (
         "attempts",
         "cache",
+        "cache_why",
         "cached_tokens",
         "complexity",
         "endpoint",
@@ -96,7 +97,8 @@ class Trace:
         self.spans: list[tuple[str, float]] = []  # (stage, duration), in order of their end
         self.reasons: list[str] = []  # fallbacks, bypasses: "vllm-a: engine_refused"
         self.transcript: Transcript | None = None
-        self.cache = ""
+        self.cache = ""  # miss, exact, semantic, coalesced, bypass
+        self.cache_why = ""  # the reason, in ASCII, without anybody's text
         self.route = ""
         self.complexity: float | None = None
 

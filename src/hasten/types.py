@@ -48,10 +48,11 @@ class Request:
 
     ``endpoint``: ``chat``, ``completions`` or ``embeddings``. ``model``: as the client asked. ``body``: the
     JSON for the engine in OpenAI's format; bytes that no stage changed are the client's own. ``fields``: the
-    decoded known fields of ``body``, read-only. ``headers``: the client's, lower-case names.
+    decoded known fields of ``body``, read-only. ``headers``: the client's, lower-case names. ``wanted``: set by a
+    stage that shares the answer; says whether others wait for it when this client leaves. ``gone``: it has left.
     """
 
-    __slots__ = ("body", "endpoint", "fields", "headers", "model", "stream", "trace")
+    __slots__ = ("body", "endpoint", "fields", "gone", "headers", "model", "stream", "trace", "wanted")
 
     def __init__(
         self,
@@ -68,6 +69,8 @@ class Request:
         self.body = body
         self.trace = trace
         self.headers = headers or {}
+        self.wanted: Callable[[], bool] | None = None
+        self.gone = False
 
     def __repr__(self) -> str:
         return f"<Request {self.endpoint} {self.model!r} {len(self.body)} bytes{' stream' * self.stream}>"
@@ -181,10 +184,22 @@ class Stream:
     """A reply in motion: the source feeds it, taps watch it, one sink takes it.
 
     Push, not pull: a chunk goes from the engine's socket to the client's in one call, without a task, a
-    future or a queue between. What comes before the sink is attached is kept for it.
+    future or a queue between. What comes before the sink is attached is kept for it. ``wanted``: set by a stage that
+    shares the stream; says whether others still read it when this client leaves: then the source goes on, for the taps.
     """
 
-    __slots__ = ("_early", "_ended", "_sink", "error", "feed", "on_end", "source", "taps")
+    __slots__ = (
+        "_attached",
+        "_early",
+        "_ended",
+        "_sink",
+        "error",
+        "feed",
+        "on_end",
+        "source",
+        "taps",
+        "wanted",
+    )
 
     #: From the source: one more event. Bound to where events go now, to spare a call an event.
     feed: Callable[[Chunk], None]
@@ -194,7 +209,9 @@ class Stream:
         self.taps: list[Tap] = []
         self.on_end: list[Callable[[HastenError | None], None]] = []
         self.error: HastenError | None = None
+        self.wanted: Callable[[], bool] | None = None
         self._sink: Tap | None = None
+        self._attached = False
         self._early: list[Chunk] = []
         self._ended = False
         self.feed = self._early.append
@@ -205,28 +222,49 @@ class Stream:
             return
         self._ended = True
         self.error = error
-        if self._sink is not None:
+        if self._attached:
             self._finish()
 
     def attach(self, sink: Tap) -> None:
         """From accept: ``sink`` takes the stream, beginning with what has come already. No tap can be added now."""
         # Taps are called from here on and not earlier, so that a stage can add one after `await next(request)`.
-        early, self._early = self._early, []
         self._sink = sink
-        self.feed = self._feed_taps if self.taps else sink.on_chunk
+        self._release(self._feed_taps if self.taps else sink.on_chunk)
+
+    def _release(self, feed: Callable[[Chunk], None]) -> None:
+        early, self._early = self._early, []
+        self._attached = True
+        self.feed = feed
         for chunk in early:
             self.feed(chunk)
         if self._ended:
             self._finish()
 
     def cancel(self) -> None:
-        """From accept: nobody reads any more. The taps end with :class:`ClientGone`, the sink hears nothing."""
-        if not self._ended:
-            self._ended = True
-            self._sink = None
+        """From accept: the client is gone, its sink hears no more.
+
+        Unless others want the stream, the source is called off and the taps end with :class:`ClientGone`.
+        """
+        self._sink = None
+        shared = self.wanted is not None and self.wanted()
+        if not shared and not self._ended:
+            self._ended = self._attached = True
             self.error = ClientGone("the client closed the connection")
             self.source.cancel()
             self._finish()
+        elif not self._attached:
+            self._release(self._feed_taps)
+        elif shared:
+            self.feed = self._feed_taps
+
+    def pause(self) -> None:
+        """From accept: the client reads slowly. The source waits for it, unless others read too."""
+        if self.wanted is None or not self.wanted():
+            self.source.pause()
+
+    def resume(self) -> None:
+        """From accept: the client caught up."""
+        self.source.resume()
 
     def _feed_taps(self, chunk: Chunk) -> None:
         for tap in self.taps:

@@ -58,6 +58,7 @@ def config_text(upstream: ScriptedUpstream, model: str = "m", extra: str = "") -
         f"server: {{port: 0, drain_timeout: 3{extra}}}\n"
         f"engines: {{up: {{kind: openai, base_url: '{upstream.base_url}'}}}}\n"
         f"models: {{{model}: {{engines: [up]}}}}\n"
+        "cache: {exact: false, semantic: false, coalesce: false}\n"
     )
 
 

@@ -90,10 +90,12 @@ class Exchange:
         assert route is not None
         trace = self.trace
         trace.endpoint = route.name
+        trace.tenant = head.caller.tenant
         answer = b""
         try:
             if route.wire is None:
                 assert route.page is not None
+                head.body = body
                 reply = await route.page(head)
                 answer = reply.body
             else:
@@ -135,6 +137,8 @@ class Exchange:
                 f"server-timing: {trace.server_timing()}\r\nx-hasten-cache: {trace.cache or 'bypass'}\r\n"
                 f"x-hasten-model: {trace.served_model}\r\nx-hasten-engine: {trace.engine}\r\n"
             )
+            if trace.cache_why:
+                shown += f"x-hasten-cache-why: {trace.cache_why}\r\n"
             if trace.route:
                 shown += f"x-hasten-route: {trace.route}\r\n"
             if trace.complexity is not None:
@@ -243,21 +247,25 @@ class Exchange:
     def pause(self) -> None:
         """The client reads slowly: hold the engine."""
         if self._stream is not None:
-            self._stream.source.pause()
+            self._stream.pause()
 
     def resume(self) -> None:
         """The client caught up."""
         if self._stream is not None:
-            self._stream.source.resume()
+            self._stream.resume()
 
     def last(self) -> None:
         """Close the connection after this answer."""
         self._keep = False
 
     def client_gone(self) -> None:
-        """The connection is lost: give the request up, at the engine too."""
+        """The connection is lost: give the request up, at the engine too unless others wait for the same answer."""
+        request = self._request
+        if request is not None:
+            request.gone = True
         if self._task is not None:
-            self._task.cancel()
+            if request is None or request.wanted is None or not request.wanted():
+                self._task.cancel()
             self._task = None
         elif self._stream is not None:
             self._stream.cancel()
@@ -267,8 +275,10 @@ class Exchange:
         self._gone()
 
     def _gone(self) -> None:
-        """Count the request as given up by the client."""
+        """Count the request as given up by the client, once."""
         trace = self.trace
+        if trace.t_end is not None:
+            return
         trace.error = ClientGone.code
         trace.status = trace.status or ClientGone.status
         trace.t_end = perf_counter()

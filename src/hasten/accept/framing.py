@@ -37,7 +37,7 @@ def check_head(head: Head, settings: ServerSettings, router: Router, keys: Keys)
     try:
         head.route = router.find(head.method, head.path)
         if head.route.protected:
-            keys.check(headers)
+            head.caller = keys.check(headers, head.route.admin)
     except HastenError as exc:
         return exc
     if length is not None and int(length) > settings.max_body_bytes:

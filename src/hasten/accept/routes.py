@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 
+from hasten.accept.auth import Caller
 from hasten.accept.wire import Wire
 from hasten.errors import HastenError, MethodNotAllowed, NotFound
 from hasten.types import Reply
@@ -13,7 +14,9 @@ class Head:
     """A request's line and headers. ``headers``: lower-case names; ``t0``: when its first byte was read."""
 
     __slots__ = (
+        "body",
         "body_size",
+        "caller",
         "error",
         "headers",
         "http10",
@@ -35,7 +38,9 @@ class Head:
         self.headers: dict[bytes, bytes] = {}
         self.http10 = False
         self.keep_alive = True
+        self.body = b""  # of a request for a page, once it is complete
         self.body_size = 0
+        self.caller = Caller("", False)
         self.error: HastenError | None = None
         self.route: Route | None = None
 
@@ -52,13 +57,22 @@ Page = Callable[[Head], Awaitable[Reply]]
 
 
 class Route:
-    """What a path leads to: a ``wire`` (a call for an engine) or a ``page``."""
+    """What a path leads to: a ``wire`` (a call for an engine) or a ``page``.
 
-    __slots__ = ("name", "page", "protected", "wire")
+    ``protected``: only with a key, where keys are configured; ``admin``: only with an admin's, where there are such.
+    """
+
+    __slots__ = ("admin", "name", "page", "protected", "wire")
 
     def __init__(
-        self, name: str, wire: Wire | None = None, page: Page | None = None, protected: bool = True
+        self,
+        name: str,
+        wire: Wire | None = None,
+        page: Page | None = None,
+        protected: bool = True,
+        admin: bool = False,
     ) -> None:
+        self.admin = admin
         self.name = name
         self.wire = wire
         self.page = page

@@ -24,7 +24,7 @@ from hasten.errors import (
     RequestTimeout,
     Unsupported,
 )
-from hasten.settings import Server as ServerSettings
+from hasten.settings import Settings
 from hasten.trace import Trace
 from hasten.types import Handler
 
@@ -44,7 +44,7 @@ class Server:
 
     def __init__(
         self,
-        settings: ServerSettings,
+        settings: Settings,
         handler: Handler,
         router: Router,
         on_finish: Callable[[Trace], None] = lambda trace: None,
@@ -59,12 +59,12 @@ class Server:
         self.configure(settings, handler, router)
         self._tick()
 
-    def configure(self, settings: ServerSettings, handler: Handler, router: Router) -> None:
+    def configure(self, settings: Settings, handler: Handler, router: Router) -> None:
         """Use these for what comes from now on."""
-        self.settings = settings
+        self.settings = settings.server
         self.handler = handler
         self.router = router
-        self.keys = Keys(settings.keys)
+        self.keys = Keys(settings)
 
     def __call__(self) -> Connection:
         """Return a protocol for a new connection."""

@@ -35,7 +35,8 @@ def run(args: argparse.Namespace) -> int:
         raise SettingsError(wrong, args.config)
     server = settings.server
     print(f"{args.config}: good")
-    keys = f"{len(server.keys)} keys" if server.keys else "open"
+    count = len(server.keys) + len(server.admin_keys) + sum(len(t.keys) for t in settings.tenants.values())
+    keys = f"{count} keys" if count else "open"
     print(f"  server: {server.host}:{server.port}, {keys}, {server.workers} worker(s)")
     for name, engine in settings.engines.items():
         where = f"llama.cpp, {engine.model}" if isinstance(engine, LlamaEngine) else engine.base_url

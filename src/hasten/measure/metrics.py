@@ -6,12 +6,13 @@ import asyncio
 import os
 import resource
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from time import time
 
+from hasten.dials import wilson
 from hasten.measure.prometheus import render
-from hasten.measure.registry import Family, Histogram, Registry, Value
+from hasten.measure.registry import Family, Histogram, Key, Registry, Value
 from hasten.trace import Trace
 
 _GEN_AI = (
@@ -99,6 +100,40 @@ FAMILIES = (
         _TOKENS,
     ),
     Family("hasten_stage_duration_seconds", "histogram", "Time in a stage.", ("stage",), _STAGE),
+    Family(
+        "hasten_cache_requests_total", "counter", "Requests, by what the cache did.", ("endpoint", "outcome")
+    ),
+    Family("hasten_cache_bypassed_total", "counter", "Look-ups left out or failed, and why.", ("reason",)),
+    Family("hasten_cache_unstored_total", "counter", "Answers that were not kept, and why.", ("reason",)),
+    Family("hasten_cache_saved_seconds_total", "counter", "What hits would have taken at the engine."),
+    Family(
+        "hasten_cache_saved_tokens_total",
+        "counter",
+        "Tokens of answers served as hits.",
+        ("gen_ai_token_type",),
+    ),
+    Family(
+        "hasten_cache_semantic_verdicts_total",
+        "counter",
+        "Semantic look-ups with a candidate: hit, held by the holdback, refused.",
+        ("verdict",),
+    ),
+    Family(
+        "hasten_cache_compared_total",
+        "counter",
+        "Fresh answers of the holdback against the cached: same, different, unclear.",
+        ("verdict",),
+    ),
+    Family(
+        "hasten_cache_false_hit_rate",
+        "gauge",
+        "Share of different answers among those compared, with its 95% Wilson interval.",
+        ("bound",),
+    ),
+    Family("hasten_cache_semantic_share", "gauge", "Workers' semantic dials, 0 to 1 each, added up."),
+    Family("hasten_cache_entries", "gauge", "Entries in the store."),
+    Family("hasten_cache_bytes", "gauge", "Bytes that count against cache.max_bytes."),
+    Family("hasten_cache_evictions_total", "counter", "Entries put out to make room."),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
@@ -131,7 +166,14 @@ class Metrics:
         self._answers: dict[tuple[str, int], Value] = {}
         self._errors: dict[tuple[str, str], Value] = {}
         self._stages: dict[str, Histogram] = {}
+        self._caches: dict[tuple[str, str], Value] = {}
         self.gauge("hasten_worker_start_time_seconds", worker).set(time())
+
+    @property
+    def folder(self) -> Path | None:
+        """Where the workers of a fleet have their files."""
+        path = self.registry.path
+        return path.parent if path is not None else None
 
     def gauge(self, name: str, *labels: str) -> Value:
         """Return a gauge or counter of :data:`FAMILIES`."""
@@ -151,6 +193,12 @@ class Metrics:
                 failed = self.registry.value("hasten_errors_total", endpoint, trace.error)
                 self._errors[endpoint, trace.error] = failed
             failed.add()
+        if trace.cache:
+            outcome = self._caches.get((endpoint, trace.cache))
+            if outcome is None:
+                outcome = self.registry.value("hasten_cache_requests_total", endpoint, trace.cache)
+                self._caches[endpoint, trace.cache] = outcome
+            outcome.add()
         for stage, seconds in trace.spans:
             histogram = self._stages.get(stage)
             if histogram is None:
@@ -186,10 +234,16 @@ class Metrics:
         for gauge in self.gauges:
             gauge()
 
+    def series(self) -> dict[Key, list[float]]:
+        """Return what all workers have counted."""
+        self.update_gauges()
+        return self.registry.collect()
+
     def page(self) -> bytes:
         """Return the metrics of all workers in Prometheus's text format."""
-        self.update_gauges()
-        return render(FAMILIES, self.registry.collect())
+        series = self.series()
+        series.update(false_hit_rate(series))
+        return render(FAMILIES, series)
 
     def _process(self) -> None:
         usage = resource.getrusage(resource.RUSAGE_SELF)
@@ -197,6 +251,17 @@ class Metrics:
         self.gauge("hasten_worker_resident_memory_bytes", self.worker).set(rss_bytes())
         self.gauge("hasten_worker_open_fds", self.worker).set(open_fds())
         self.gauge("hasten_worker_tasks", self.worker).set(len(asyncio.all_tasks()))
+
+
+def false_hit_rate(series: Mapping[Key, list[float]]) -> dict[Key, list[float]]:
+    """Return the measured rate over all workers; none before the first comparison."""
+    name = "hasten_cache_compared_total"
+    same, different = (int(series.get((name, (verdict,)), [0.0])[0]) for verdict in ("same", "different"))
+    if not same + different:
+        return {}
+    low, high = wilson(different, same + different)
+    shown = {"lower": low, "estimate": different / (same + different), "upper": high}
+    return {("hasten_cache_false_hit_rate", (bound,)): [value] for bound, value in shown.items()}
 
 
 def rss_bytes() -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import socket
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from pathlib import Path
 
 from hasten.accept.server import Server
@@ -50,9 +50,10 @@ class Worker:
         self._addresses: dict[str, str | None] = {}
         self._listener: asyncio.Server | None = None
         self._stopping = False
+        self._tasks: set[asyncio.Task[None]] = set()
         self._gauge_timer: asyncio.TimerHandle | None = None
         self.app = App(settings, self.metrics, self._not_ready)
-        self.server = Server(settings.server, self.app.handler, self.app.router, self._finished)
+        self.server = Server(settings, self.app.handler, self.app.router, self._finished)
         self._log = self._make_log(settings)
 
     # -- life
@@ -60,6 +61,7 @@ class Worker:
     async def start(self, sock: socket.socket) -> None:
         """Begin to accept connections on ``sock``."""
         loop = asyncio.get_running_loop()
+        await self.app.open()
         self._listener = await loop.create_server(self.server, sock=sock, backlog=BACKLOG)
         self._every_second()
 
@@ -91,6 +93,7 @@ class Worker:
         if self._gauge_timer is not None:
             self._gauge_timer.cancel()
         self.app.close()
+        await asyncio.gather(self.app.close_cache(), *self._tasks)
         await asyncio.sleep(0)  # the transports' last callbacks
         if self._log is not None:
             self._log.close()
@@ -104,11 +107,14 @@ class Worker:
             if self._log is not None:
                 self._log.close()
             self._log = log
-        old, self.app = self.app, App(settings, self.metrics, self._not_ready)
+        old, self.app = self.app, App(settings, self.metrics, self._not_ready, self.app)
         self.settings = settings
         self.app.move(self._addresses)
-        self.server.configure(settings.server, self.app.handler, self.app.router)
+        self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
+        if old.cache is not None and (self.app.cache is None or self.app.cache.store is not old.cache.store):
+            self._spawn(self.app.open())
+            self._spawn(old.close_cache())
         self.metrics.gauge("hasten_settings_reloads_total", "ok").add()
 
     def reload_failed(self) -> None:
@@ -119,6 +125,11 @@ class Worker:
         """Learn where the managed engines listen now."""
         self._addresses = dict(addresses)
         self.app.move(addresses)
+
+    def _spawn(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
 
     # -- views
 

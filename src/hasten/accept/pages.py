@@ -1,0 +1,43 @@
+"""Pages of JSON from plain functions: what the admin's paths lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import msgspec
+
+from hasten.accept.routes import Head, Page
+from hasten.types import Reply
+
+
+def _tenant(head: Head) -> str | None:
+    """Return whose affairs the caller may see to: its own tenant's, or (``None``) everybody's."""
+    return None if head.caller.admin else head.caller.tenant
+
+
+def fixed(reply: Reply) -> Page:
+    """Return a page that always is ``reply``."""
+
+    async def page(head: Head) -> Reply:
+        return reply
+
+    return page
+
+
+def view(look: Callable[[str | None], dict[str, Any]]) -> Page:
+    """Return a page that shows what ``look(tenant)`` returns."""
+
+    async def page(head: Head) -> Reply:
+        return Reply(body=msgspec.json.encode(look(_tenant(head))))
+
+    return page
+
+
+def act(action: Callable[[bytes, str | None], Awaitable[dict[str, Any]]]) -> Page:
+    """Return a page that does ``action(body, tenant)`` and shows what it returns."""
+
+    async def page(head: Head) -> Reply:
+        return Reply(body=msgspec.json.encode(await action(head.body, _tenant(head))))
+
+    return page

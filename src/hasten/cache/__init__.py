@@ -1,0 +1,1 @@
+"""Stage 2: never compute twice, never answer wrongly."""

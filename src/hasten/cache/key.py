@@ -1,0 +1,128 @@
+"""What makes two requests the same: the exact key, and the scope within which wordings are compared.
+
+The key is a digest over the tenant's cache group, the endpoint, what the model's name can resolve to under this
+configuration, and the whole body in a canonical form (keys sorted, no white space), unknown fields included. Left out
+is only how the answer travels: ``stream`` and ``stream_options.include_usage``, and what ``cache.ignore`` names. The
+scope is the same digest with the last user text taken out.
+"""
+
+from __future__ import annotations
+
+from hashlib import blake2b
+from typing import Any
+
+import msgspec
+
+from hasten.settings import LlamaEngine, Settings
+from hasten.types import Request
+
+DIGEST = 20  # bytes: 160 bits, so that nobody finds two requests with one key
+_TRANSPORT = ("stream",)
+
+_decode = msgspec.json.Decoder().decode
+_encode = msgspec.json.Encoder(order="sorted").encode
+
+
+class Fingerprint:
+    """The keys of one request. ``scope`` and ``text`` are ``None`` where the last message is no plain user text."""
+
+    __slots__ = ("key", "scope", "text")
+
+    def __init__(self, key: bytes, scope: bytes | None, text: str | None) -> None:
+        self.key = key
+        self.scope = scope
+        self.text = text
+
+    def __repr__(self) -> str:
+        return f"<Fingerprint {self.key.hex()[:12]}{' in ' + self.scope.hex()[:12] if self.scope else ''}>"
+
+
+class Keys:
+    """Makes fingerprints under one configuration."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._resolution = {name: _resolution(settings, name) for name in settings.models}
+        self._ignore = frozenset(settings.cache.ignore) | frozenset(_TRANSPORT)
+        self._groups = {name: tenant.cache_group or name for name, tenant in settings.tenants.items()}
+
+    def group(self, tenant: str) -> str:
+        """Return the tenants' group that shares a cache; a tenant of its own unless the settings say otherwise."""
+        return self._groups.get(tenant, tenant)
+
+    def of(self, request: Request, semantic: bool = False) -> Fingerprint:
+        """Return the fingerprint of ``request``; its scope and text only if ``semantic``."""
+        fields: dict[str, Any] = _decode(request.body)
+        for name in self._ignore:
+            fields.pop(name, None)
+        options = fields.get("stream_options")
+        if isinstance(options, dict):
+            options.pop("include_usage", None)
+            if not options:
+                del fields["stream_options"]
+        head = self._head(request)
+        key = blake2b(head + _encode(fields), digest_size=DIGEST).digest()
+        if not semantic or request.endpoint != "chat":
+            return Fingerprint(key, None, None)
+        text = _take_text(fields)
+        if text is None:
+            return Fingerprint(key, None, None)
+        scope = blake2b(head + b"scope\0" + _encode(fields), digest_size=DIGEST).digest()
+        return Fingerprint(key, scope, text)
+
+    def _head(self, request: Request) -> bytes:
+        # Length-prefixed by JSON: no tenant's name can run into the next part.
+        named = (request.endpoint, self.group(request.trace.tenant), self._resolution.get(request.model, ""))
+        return _encode(named)
+
+
+def canonical_key(scope: bytes, canonical: str) -> bytes:
+    """Return the key of a question's canonical form within its scope."""
+    return blake2b(scope + canonical.encode(), digest_size=DIGEST).digest()
+
+
+def _take_text(fields: dict[str, Any]) -> str | None:
+    """Blank the last message's text in ``fields`` and return it; ``None`` if it is not all a user said."""
+    messages = fields.get("messages")
+    last = messages[-1] if isinstance(messages, list) and messages else None
+    if not isinstance(last, dict) or last.get("role") != "user":
+        return None
+    content = last.get("content")
+    if isinstance(content, str):
+        last["content"] = None
+        return content
+    if isinstance(content, list) and len(content) == 1:
+        part = content[0]
+        if isinstance(part, dict) and part.get("type") == "text" and isinstance(part.get("text"), str):
+            text: str = part["text"]
+            part["text"] = None
+            return text
+    return None
+
+
+def _resolution(settings: Settings, name: str, seen: tuple[str, ...] = ()) -> Any:
+    """Return all that ``name`` can resolve to, as plain values: its settings, its engines', its fallbacks'."""
+    model = settings.models.get(name)
+    if model is None or name in seen:
+        return name
+    made: dict[str, Any] = {"settings": msgspec.to_builtins(model)}
+    made["engines"] = {engine: _identity(settings, engine) for engine in model.engines}
+    made["fallback"] = {other: _resolution(settings, other, (*seen, name)) for other in model.fallback}
+    return blake2b(_encode(made), digest_size=DIGEST).hexdigest()
+
+
+def _identity(settings: Settings, name: str) -> dict[str, Any]:
+    """Return what decides an engine's answers: where it is, which weights, which headers; no limits, no timeouts."""
+    engine = settings.engines[name]
+    if isinstance(engine, LlamaEngine):
+        return {
+            "kind": "llama",
+            "model": engine.model,
+            "context": engine.context,
+            "precision": engine.precision,
+        }
+    return {
+        "kind": "openai",
+        "base_url": engine.base_url,
+        "model": engine.model,
+        "headers": {k: blake2b(v.reveal().encode()).hexdigest() for k, v in engine.headers.items()},
+    }

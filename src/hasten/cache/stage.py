@@ -1,0 +1,385 @@
+"""The cache stage: what is known is answered, what is being asked is shared, the rest goes on and is kept.
+
+The order of a look-up: exact key, a call in flight, another wording (canonical form, then embedding and verifier). A
+store or verifier that fails is passed by, with a counted reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Coroutine
+from time import perf_counter, time
+from typing import Any
+
+import msgspec
+
+from hasten.cache import control as controls
+from hasten.cache import recording
+from hasten.cache.coalesce import Flight
+from hasten.cache.control import Control
+from hasten.cache.entry import Entry
+from hasten.cache.key import Fingerprint, Keys, canonical_key
+from hasten.cache.orders import Orders
+from hasten.cache.replay import replay
+from hasten.cache.report import Report
+from hasten.cache.semantic.policy import Finding, Question, SemanticCache
+from hasten.cache.store.base import Ready
+from hasten.errors import HastenError, StoreError
+from hasten.settings import Settings
+from hasten.trace import Trace
+from hasten.types import Chunk, Handler, Reply, Request
+
+log = logging.getLogger("hasten.cache")
+
+#: Counts ``amount`` of a metric with labels: (name, labels, amount).
+Count = Callable[[str, tuple[str, ...], float], None]
+#: What requests must have in common to share one call.
+Form = tuple[bytes, tuple[bool, bool, str], bool, float | None, int]
+MAX_RENEWALS = 64  # answers renewed in the background at a time
+
+
+class CacheStage:
+    """One worker's cache under one configuration. ``clock``: Unix seconds."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        store: Ready,
+        semantic: SemanticCache | None,
+        count: Count,
+        report: Report,
+        orders: Orders | None = None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.settings = settings.cache
+        self.keys = Keys(settings)
+        self.store = store
+        self.semantic = semantic
+        self.report = report
+        self.orders = orders or Orders(store, semantic, report)
+        self._count = count
+        self._clock = clock
+        self._flights: dict[Form, Flight] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._renewing: set[bytes] = set()
+
+    async def __call__(self, request: Request, next: Handler) -> Reply:
+        since = perf_counter()
+        trace = request.trace
+        control = controls.read(request.headers)
+        why = "asked" if control.bypass else self._ineligible(request)
+        if why is not None:
+            trace.cache, trace.cache_why = "bypass", why
+            self._count("hasten_cache_bypassed_total", (why,), 1)
+            return await next(request)
+        if self.orders.waiting:
+            await self.orders.catch_up()
+        semantic = self.semantic is not None and not control.exact_only
+        try:
+            found = self.keys.of(request, semantic)
+        except (ValueError, msgspec.MsgspecError):
+            # In an unknown field, that the engine may know what to do with.
+            trace.cache, trace.cache_why = "bypass", "unreadable"
+            self._count("hasten_cache_bypassed_total", ("unreadable",), 1)
+            return await next(request)
+        if not control.refresh:
+            reply = await self._exact(request, next, control, found, since) if self.settings.exact else None
+            if reply is not None:
+                return reply
+            while (flight := self._flights.get(self._form(request, control, found.key))) is not None:
+                trace.cache, trace.cache_why = "coalesced", "the same request was in flight"
+                reply = await flight.wait()
+                if reply is None:
+                    trace.cache = trace.cache_why = ""
+                    continue
+                _as_hit(trace, flight.trace.served_model or request.model)
+                trace.route = flight.trace.route  # a fallback's answer says so to all
+                trace.span("cache", since)
+                return reply
+        return await self._lead(request, next, control, found, since)
+
+    def _ineligible(self, request: Request) -> str | None:
+        """Return why ``request`` is neither looked up nor stored, or ``None``."""
+        sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
+        if sampled and not self.settings.sampled:
+            return "sampled"
+        if not self.settings.exact and self.semantic is None and not self.settings.coalesce:
+            return "off"
+        return None
+
+    # -- exact
+
+    async def _exact(
+        self, request: Request, next: Handler, control: Control, found: Fingerprint, since: float
+    ) -> Reply | None:
+        try:
+            entry = await self.store.get(found.key)
+        except StoreError as exc:
+            self._trouble(exc)
+            return None
+        if entry is None or not self._young(entry, control):
+            return None
+        reply = replay(entry, request)
+        if reply is None:
+            return None
+        why = "exact key"
+        if self._clock() >= entry.expires:
+            why = "exact key, stale, being renewed"
+            self._renew(request, next, found, entry)
+        return self._hit(request, entry, reply, "exact", why, since)
+
+    def _young(self, entry: Entry, control: Control) -> bool:
+        now = self._clock()
+        if control.max_age is not None and now - entry.created > control.max_age:
+            return False
+        return now < entry.expires or now < entry.stale_until
+
+    def _hit(self, request: Request, entry: Entry, reply: Reply, kind: str, why: str, since: float) -> Reply:
+        trace = request.trace
+        age = max(0, int(self._clock() - entry.created))
+        reply.headers.append((b"age", b"%d" % age))
+        trace.cache = kind
+        trace.cache_why = f"{why}; stored {age} s ago by {entry.engine}"
+        trace.input_tokens, trace.output_tokens = entry.input_tokens, entry.output_tokens
+        trace.finish_reason = entry.finish_reason
+        _as_hit(trace, entry.model)
+        self._count("hasten_cache_saved_seconds_total", (), entry.took)
+        self._count("hasten_cache_saved_tokens_total", ("input",), entry.input_tokens or 0)
+        self._count("hasten_cache_saved_tokens_total", ("output",), entry.output_tokens or 0)
+        trace.span("cache", since)
+        return reply
+
+    # -- a miss
+
+    async def _lead(
+        self, request: Request, next: Handler, control: Control, found: Fingerprint, since: float
+    ) -> Reply:
+        form = self._form(request, control, found.key)
+        flight = Flight(request, lambda: self._landed(form, flight), self.settings.max_entry_bytes)
+        if self.settings.coalesce:
+            self._flights[form] = flight
+        try:
+            question = None
+            reply: Reply | None = None
+            finding: Finding | None = None
+            if self.semantic is not None and found.scope is not None:
+                question = self.semantic.question(found)
+                if question is not None and not control.refresh:
+                    finding = await self.semantic.look(question, self.keys.group(request.trace.tenant))
+                    reply = self._serve(request, finding, control, since)
+            if reply is None:
+                reply = await self._ask(
+                    request, next, control, _Asked(found, question, finding, flight), since
+                )
+        except BaseException as exc:
+            flight.failed(exc)
+            raise
+        flight.landed(reply)
+        return reply
+
+    def _form(self, request: Request, control: Control, key: bytes) -> Form:
+        """Return the key, how the answer travels, which answers will do (a leader may be served another wording's),
+        and the turn: what was asked before an invalidation is not shared."""
+        options = getattr(request.fields, "stream_options", None)
+        usage = bool(options is not None and options.include_usage)
+        travels = (request.stream, usage, request.trace.endpoint)
+        return key, travels, control.exact_only, control.max_age, self.orders.turn
+
+    def _landed(self, form: Form, flight: Flight) -> None:
+        if self._flights.get(form) is flight:
+            del self._flights[form]
+
+    def _serve(self, request: Request, finding: Finding, control: Control, since: float) -> Reply | None:
+        """Return the other wording's answer if the finding may be served."""
+        trace = request.trace
+        trace.cache_why = finding.why
+        entry = finding.entry
+        if entry is None or not finding.serve or not self._young(entry, control):
+            return None
+        reply = replay(entry, request)
+        if reply is None:
+            return None
+        reply.headers.append((b"x-hasten-cache-entry", entry.key.hex().encode()))
+        return self._hit(request, entry, reply, "semantic", finding.why, since)
+
+    async def _ask(
+        self, request: Request, next: Handler, control: Control, asked: _Asked, since: float
+    ) -> Reply:
+        trace = request.trace
+        trace.cache = "miss"
+        tags = _tags(trace, self.keys.group(trace.tenant), request.model, control)
+        epochs = self.store.epochs(tags)
+        started = trace.span("cache", since)
+        reply = await next(request)
+
+        def entry(body: bytes, content_type: bytes) -> Entry:
+            now = self._clock()
+            ttl = self.settings.ttl if control.ttl is None else min(control.ttl, self.settings.ttl)
+            question = asked.question
+            return Entry(
+                key=asked.found.key,
+                tenant=self.keys.group(trace.tenant),
+                model=trace.served_model or request.model,
+                engine=trace.engine,
+                provider=trace.provider,
+                streamed=reply.stream is not None,
+                body=body,
+                content_type=content_type,
+                created=now,
+                expires=now + ttl,
+                stale_until=now + ttl + self.settings.stale,
+                tags=tags,
+                epochs=epochs,
+                took=perf_counter() - started,
+                input_tokens=trace.input_tokens,
+                output_tokens=trace.output_tokens,
+                finish_reason=trace.finish_reason or "stop",
+                scope=question.scope if question else None,
+                canonical=canonical_key(question.scope, question.canonical) if question else None,
+                text=question.text if question else None,
+            )
+
+        if reply.stream is None:
+            if reply.event is not None:
+                trace.saw(reply.event)
+            why = recording.refuse_whole(request, reply, self.settings)
+            self._keep(why, asked, lambda: entry(reply.body, reply.content_type))
+            return reply
+
+        flight, content_type = asked.flight, reply.content_type
+
+        def ended(error: HastenError | None) -> None:
+            why = "broken" if error is not None else None
+            why = why or recording.refuse_stream(request, flight.chunks, flight.size, self.settings)
+            used = recording.usage_of(flight.chunks)
+            if used is not None and used.usage is not None:
+                trace.saw_usage(used.usage)
+            self._keep(why, asked, lambda: entry(b"".join([c.raw for c in flight.chunks]), content_type))
+
+        reply.stream.taps.append(_AtEnd(ended))
+        return reply
+
+    def _keep(self, why: str | None, asked: _Asked, make: Callable[[], Entry]) -> None:
+        """Store the answer if nothing speaks against it; tell the semantic cache how it compares."""
+        if why is not None:
+            self._count("hasten_cache_unstored_total", (why,), 1)
+            return
+        entry = make()
+        if self.store.epochs(entry.tags) != entry.epochs:
+            self._count("hasten_cache_unstored_total", ("invalidated",), 1)
+            return
+        question, finding = asked.question, asked.finding
+        if question is None or self.semantic is None:
+            self.store.keep(entry)
+        else:
+            self._later(self.semantic.keep(question, finding, entry))
+
+    # -- in the background
+
+    def _renew(self, request: Request, next: Handler, found: Fingerprint, entry: Entry) -> None:
+        """Ask anew for a stale answer, once at a time for each key; the new one keeps the old one's tags and age."""
+        if found.key in self._renewing or len(self._renewing) >= MAX_RENEWALS:
+            return
+        self._renewing.add(found.key)
+        trace = Trace()
+        trace.endpoint, trace.tenant, trace.model = (
+            request.trace.endpoint,
+            request.trace.tenant,
+            request.model,
+        )
+        again = Request(request.endpoint, request.fields, request.body, trace)
+        control = Control()
+        control.refresh = True
+        control.ttl = entry.expires - entry.created
+        prefix = f"tag:{entry.tenant}:"
+        control.tags = tuple(tag.removeprefix(prefix) for tag in entry.tags if tag.startswith(prefix))
+
+        async def renew() -> None:
+            try:
+                reply = await self._lead(again, next, control, found, perf_counter())
+                if reply.stream is not None:
+                    over = asyncio.Event()
+                    reply.stream.attach(_AtEnd(lambda error: over.set()))
+                    await over.wait()
+            except HastenError as exc:
+                self._count("hasten_cache_bypassed_total", (f"renewal_{exc.code or exc.type}",), 1)
+            finally:
+                self._renewing.discard(found.key)
+
+        self._later(renew())
+
+    def _later(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    def _trouble(self, error: StoreError) -> None:
+        self._count("hasten_cache_bypassed_total", (error.code or "store_error",), 1)
+
+    async def open(self) -> None:
+        """Make the store ready. A store that cannot be is logged and passed by."""
+        try:
+            await self.store.open()
+        except StoreError as exc:
+            log.error("the cache's store cannot be used: %s", exc.message)
+
+    def listen(self) -> None:
+        """Carry out other workers' orders even if no request comes; called once a second."""
+        if self.orders.waiting:
+            self._later(self.orders.catch_up())
+
+    async def close(self) -> None:
+        """End what runs in the background, then the store."""
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        if self.semantic is not None:
+            self.semantic.close()
+        self.orders.close()
+        await self.store.close()
+
+    def __repr__(self) -> str:
+        return f"<CacheStage {self.store.name} {self.store.stats()} {len(self._flights)} in flight>"
+
+
+class _Asked:
+    """What is known of a request when its answer comes."""
+
+    __slots__ = ("finding", "flight", "found", "question")
+
+    def __init__(
+        self, found: Fingerprint, question: Question | None, finding: Finding | None, flight: Flight
+    ) -> None:
+        self.found = found
+        self.question = question
+        self.finding = finding
+        self.flight = flight
+
+
+class _AtEnd:
+    """A tap, or a sink that reads nothing, which only wants the end."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[HastenError | None], None]) -> None:
+        self._call = call
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        pass
+
+    def on_end(self, error: HastenError | None) -> None:
+        self._call(error)
+
+
+def _as_hit(trace: Trace, model: str) -> None:
+    """Note that no engine was asked: its latency is not counted as one's."""
+    trace.engine, trace.provider, trace.served_model = "cache", "hasten", model
+
+
+def _tags(trace: Trace, group: str, model: str, control: Control) -> tuple[str, ...]:
+    """Return what the entry can be invalidated by: a client's own tags within its group, and by an admin everywhere."""
+    tags: tuple[str, ...] = ("all", f"tenant:{group}", f"model:{model}")
+    for tag in control.tags:
+        tags += (f"tag:{group}:{tag}", f"tag:{tag}")
+    return tags

@@ -1,0 +1,1 @@
+"""Where entries are kept: memory, disk or Redis, behind one protocol."""

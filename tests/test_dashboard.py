@@ -1,0 +1,93 @@
+"""The dashboard: who may see what, and that texts of strangers stay texts."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import re
+import shutil
+from base64 import b64encode
+from pathlib import Path
+
+import pytest
+
+from hasten.cache.report import Look
+from hasten.dashboard.page import page
+from hasten.testing import ScriptedUpstream
+from tests.gateway import gateway
+
+EXACT = {"semantic": False}
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
+
+
+async def test_the_page_needs_no_key_but_its_data_does() -> None:
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, cache=EXACT, server={"keys": ["key-of-acme-1234"]}) as gw,
+    ):
+        for path in ("/dashboard", "/dashboard/cache"):
+            shown = await gw.http.get(path)
+            assert shown.status_code == 200
+            assert shown.headers["content-type"] == "text/html; charset=utf-8"
+            assert "connect-src 'self'" in shown.headers["content-security-policy"]
+            assert shown.headers["content-security-policy"].startswith("default-src 'none'")
+        assert (await gw.http.get("/admin/cache")).status_code == 401
+        key = {"authorization": "Bearer key-of-acme-1234"}
+        assert (await gw.http.get("/admin/cache", headers=key)).status_code == 200
+
+
+async def test_what_it_reads() -> None:
+    async with ScriptedUpstream() as up, gateway(up, cache=EXACT) as gw:
+        for _ in range(3):
+            await gw.chat()
+        await gw.chat(headers={"x-hasten-cache": "bypass"})
+        told = (await gw.http.get("/admin/cache")).json()
+        assert told["totals"]["requests"] == {"miss": 1, "exact": 2, "bypass": 1}
+        assert told["totals"]["bypassed"] == {"asked": 1}
+        assert told["totals"]["saved_tokens"]["output"] == 14
+        assert told["totals"]["saved_seconds"] > 0
+        assert told["totals"]["false_hit_rate"] == {}
+        assert told["entries"] == told["totals"]["workers"] == 1
+        assert 0 < told["bytes"] < told["max_bytes"]
+        assert told["semantic"] is None
+
+
+def test_nothing_is_written_as_markup_or_loaded_from_elsewhere() -> None:
+    reply = page("cache")
+    text = reply.body.decode()
+    for forbidden in (
+        "innerHTML",
+        "outerHTML",
+        "insertAdjacentHTML",
+        "document.write",
+        "eval(",
+        "://",
+        " style=",
+    ):
+        assert forbidden not in text
+    policy = dict(reply.headers)[b"content-security-policy"].decode()
+    for tag in ("script", "style"):
+        content = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[0]
+        digest = hashlib.sha256(content.encode()).digest()
+        assert f"{tag}-src 'sha256-{b64encode(digest).decode()}'" in policy
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+async def test_a_browser_shows_a_question_as_text(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as up, gateway(up, cache=EXACT) as gw:
+        assert gw.worker.app.cache is not None
+        gw.worker.app.cache.report.add(Look("", f"new {EVIL} same", f"{EVIL} same", 1.5, "hit", EVIL))
+        gw.worker.app.cache.report.add(Look("", "What is it?", "What was it?", None, "refused", "tense"))
+        browser = await asyncio.create_subprocess_exec(
+            CHROMIUM or "", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
+            "--virtual-time-budget=2000", "--dump-dom", f"{gw.url}/dashboard",
+            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+        )  # fmt: skip
+        shown = (await browser.communicate())[0].decode()
+    assert "<title>Cache · Hasten</title>" in shown
+    assert "<img" not in shown
+    assert shown.count("<script>") == 1
+    assert "<mark>was</mark>" in shown
+    assert "&lt;img" in shown
+    assert "× refused" in shown
