@@ -20,10 +20,10 @@ from hasten.cache.store.memory import MemoryStore
 from hasten.errors import Forbidden, InvalidField, NotFound
 from hasten.testing import FakeSource, ScriptedUpstream
 from hasten.types import Event, Reply, Request, Stream
+from tests.cache.flights import settle
 from tests.cache.parts import Counts, chunks_of, drain, request, settings, stream_of
 from tests.cache.semantics import LIMIT, Rig, answer
 from tests.cache.stores import Clock
-from tests.cache.test_coalesce import settle
 from tests.cache.test_stage import KEYS, as_, cached, tenants
 
 STORED = "how do i get my parcel back from your old shop"

@@ -78,7 +78,7 @@ def stream_from(body: bytes, streamed: bool, usage: bool, kind: str = "chat") ->
     return None if reply is None else drain(reply).raw
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=120, deadline=None)
 @given(answers())
 def test_whole_to_stream_to_whole(answer: dict[str, Any]) -> None:
     body = msgspec.json.encode(answer)
@@ -138,7 +138,7 @@ def streams(draw: st.DrawFn) -> tuple[dict[str, Any], bytes]:
     return answer, stream_of(events)
 
 
-@hypothesis_settings(max_examples=200, deadline=None)
+@hypothesis_settings(max_examples=120, deadline=None)
 @given(streams())
 def test_stream_to_whole_to_stream(made: tuple[dict[str, Any], bytes]) -> None:
     answer, raw = made
@@ -277,7 +277,7 @@ BODIES = st.binary(max_size=60) | st.one_of(
 )
 
 
-@hypothesis_settings(max_examples=600, deadline=None)
+@hypothesis_settings(max_examples=400, deadline=None)
 @given(
     BODIES, st.booleans(), st.booleans(), st.booleans(), st.sampled_from(["chat", "messages", "completions"])
 )

@@ -109,7 +109,7 @@ async def meets(rig: Rig, ours: Fingerprint, theirs: Fingerprint) -> Finding:
 @pytest.mark.parametrize(
     "wordings", [("is it paid for", "is it paid for now"), ("is it paid", "Is it paid?")]
 )
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=260, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.integers(0, 2**64))
 def test_nothing_leaks_from_one_scope_to_another(
     loop: asyncio.AbstractEventLoop, rig: Rig, wordings: tuple[str, str], seed: int

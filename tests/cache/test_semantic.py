@@ -305,7 +305,7 @@ async def test_too_many_different_answers_turn_the_dial_to_nothing(caplog: pytes
 # -- what may be said of it
 
 
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 @given(st.text(max_size=40), st.text(max_size=40), st.sampled_from([99.0, -99.0]), st.booleans())
 def test_no_reason_has_anybodys_text_and_all_fit_a_header(a: str, b: str, score: float, held: bool) -> None:
     async def look() -> None:
