@@ -216,14 +216,22 @@ def direction(both: Pair) -> str | None:
 
 
 def order(both: Pair) -> str | None:
-    """The very same words in another order: "Ann called Ben" / "Ben called Ann"."""
+    """Nearly the same words in another order: "Ann called Ben" / "Ben called Ann". Longer texts may differ a little."""
     one, other = both.one, both.other
-    if one.words != other.words or one.tokens == other.tokens or not _EVEN.isdisjoint(one.words):
+    common, all_ = one.words & other.words, one.words | other.words
+    if len(common) < _ALIKE * len(all_):
         return None
-    if "?" in one.tokens[:-1] or "?" in other.tokens[:-1] or sorted(one.tokens) != sorted(other.tokens):
+    if len(common) < _LONG and (one.words != other.words or not _EVEN.isdisjoint(all_)):
         return None
-    x, y = next((x, y) for x, y in zip(one.tokens, other.tokens, strict=True) if x != y)
-    return f"order: {x} / {y}"
+    left = [t for t in one.tokens if t in common and one.tokens.count(t) == 1 == other.tokens.count(t)]
+    right = [t for t in other.tokens if t in left]
+    left = [t for t in left if t in right]
+    moved = next(((x, y) for x, y in zip(left, right, strict=True) if x != y), None)
+    return None if moved is None else f"order: {moved[0]} / {moved[1]}"
+
+
+_LONG = 8  # words in common from which even "A or B" must keep its order: what else moved cannot be told
+_ALIKE = 0.75  # of all their words
 
 
 _EVEN = listed(
