@@ -72,6 +72,12 @@ class Request:
         self.wanted: Callable[[], bool] | None = None
         self.gone = False
 
+    @property
+    def include_usage(self) -> bool:
+        """Whether a streamed answer is to end with the token counts."""
+        options = self.fields.stream_options
+        return bool(options is not None and options.include_usage)
+
     def __repr__(self) -> str:
         return f"<Request {self.endpoint} {self.model!r} {len(self.body)} bytes{' stream' * self.stream}>"
 

@@ -79,9 +79,8 @@ class Admin:
                 f"tags: expected at most {MAX_NAMES} names of letters, digits and . _ / -, as in x-hasten-cache-tags",
                 "tags",
             )
-        everywhere = (
-            tenant is None and asked.tenant is None
-        )  # a client's tag has no colon: none can name a group
+        everywhere = tenant is None and asked.tenant is None
+        # A client's tag has no colon, so none can name a group.
         tags = [f"tag:{tag}" if everywhere else f"tag:{group}:{tag}" for tag in asked.tags]
         if tenant is not None and asked.models:
             raise Forbidden("models: only an admin may invalidate a model's answers")
@@ -89,7 +88,7 @@ class Admin:
             raise InvalidField(f"models: expected at most {MAX_NAMES}", "models")
         tags += [f"model:{model}" for model in asked.models]
         if asked.all:
-            tags.append("all" if tenant is None and asked.tenant is None else f"tenant:{group}")
+            tags.append("all" if everywhere else f"tenant:{group}")
         elif asked.tenant is not None and not asked.tags:
             tags.append(f"tenant:{group}")
         if not tags:

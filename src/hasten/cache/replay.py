@@ -44,11 +44,9 @@ _ended = Ended()
 
 def replay(entry: Entry, request: Request) -> Reply | None:
     """Return ``entry`` as the answer to ``request``, streamed if it asks for that; ``None`` if that cannot be."""
-    options = getattr(request.fields, "stream_options", None)
-    usage = bool(options is not None and options.include_usage)
     try:
         if request.stream:
-            return _streamed(entry, usage, request.trace.endpoint != "messages")
+            return _streamed(entry, request.include_usage, request.trace.endpoint != "messages")
         return _whole(entry, request.trace.endpoint == "messages")
     except (msgspec.MsgspecError, LookupError, TypeError, ValueError, AttributeError, RecursionError):
         return None

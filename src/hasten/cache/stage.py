@@ -70,9 +70,7 @@ class CacheStage:
         control = controls.read(request.headers)
         why = "asked" if control.bypass else self._ineligible(request)
         if why is not None:
-            trace.cache, trace.cache_why = "bypass", why
-            self._count("hasten_cache_bypassed_total", (why,), 1)
-            return await next(request)
+            return await self._pass_by(request, next, why)
         if self.orders.waiting:
             await self.orders.catch_up()
         semantic = self.semantic is not None and not control.exact_only
@@ -80,9 +78,7 @@ class CacheStage:
             found = self.keys.of(request, semantic)
         except (ValueError, msgspec.MsgspecError):
             # In an unknown field, that the engine may know what to do with.
-            trace.cache, trace.cache_why = "bypass", "unreadable"
-            self._count("hasten_cache_bypassed_total", ("unreadable",), 1)
-            return await next(request)
+            return await self._pass_by(request, next, "unreadable")
         if not control.refresh:
             reply = await self._exact(request, next, control, found, since) if self.settings.exact else None
             if reply is not None:
@@ -98,6 +94,11 @@ class CacheStage:
                 trace.span("cache", since)
                 return reply
         return await self._lead(request, next, control, found, since)
+
+    async def _pass_by(self, request: Request, next: Handler, why: str) -> Reply:
+        request.trace.cache, request.trace.cache_why = "bypass", why
+        self._count("hasten_cache_bypassed_total", (why,), 1)
+        return await next(request)
 
     def _ineligible(self, request: Request) -> str | None:
         """Return why ``request`` is neither looked up nor stored, or ``None``."""
@@ -181,9 +182,7 @@ class CacheStage:
     def _form(self, request: Request, control: Control, key: bytes) -> Form:
         """Return the key, how the answer travels, which answers will do (a leader may be served another wording's),
         and the turn: what was asked before an invalidation is not shared."""
-        options = getattr(request.fields, "stream_options", None)
-        usage = bool(options is not None and options.include_usage)
-        travels = (request.stream, usage, request.trace.endpoint)
+        travels = (request.stream, request.include_usage, request.trace.endpoint)
         return key, travels, control.exact_only, control.max_age, self.orders.turn
 
     def _landed(self, form: Form, flight: Flight) -> None:
