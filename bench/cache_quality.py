@@ -22,14 +22,12 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import signal
 import sys
 import tempfile
 from collections.abc import Sequence
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 from typing import Any, Literal
 
 import cache_data
@@ -38,6 +36,7 @@ from cache_data import DataSet, distinct
 from cache_gateway import Answer, Cached, Client, need_semantic, state
 from cache_judge import Labels, Messages, Outcome, Pair, Tally, best_threshold, form, judge
 from candidates import MODEL
+from command import attempt, say
 from processes import Child, Failed, free_port
 from results import write
 
@@ -52,11 +51,6 @@ MODES = ("isolated", "shared")
 Mode = Literal["isolated", "shared"]
 LETTERS = 600  # the last ones of a conversation, which the cosine is taken of
 COLUMNS = ("pairs", "hits", "right", "wrong", "other", "held", "recall", "wrong of hits", "hit ms", "miss ms")
-
-
-def say(text: str) -> None:
-    """Print a line for the reader, not for the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 # -- the gateway
@@ -266,15 +260,10 @@ def main() -> int:
     if missing:
         say(f"not in {args.data}: {', '.join(missing)}. Where to get them:\n{cache_data.__doc__}")
         return 2
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        made = run(args, sorted(os.sched_getaffinity(0))[:2])
-    except KeyboardInterrupt:
-        say("interrupted: nothing is written")
-        return 130
-    except Failed as exc:
-        say(f"bench: {exc}")
-        return 1
+    made: dict[str, Any] = {}
+    code = attempt(lambda: made.update(run(args, sorted(os.sched_getaffinity(0))[:2])))
+    if code:
+        return code
     settings = {
         "sample": args.sample,
         "limit": args.limit,
@@ -291,10 +280,6 @@ def main() -> int:
     name = f"cache-quality-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     say(f"written to {write(args.out, name, json.dumps(tree, indent=2) + chr(10))}")
     return 0
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

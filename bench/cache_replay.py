@@ -15,7 +15,6 @@ import json
 import os
 import random
 import re
-import signal
 import sys
 import tempfile
 import urllib.request
@@ -23,11 +22,11 @@ from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
 from time import monotonic
-from types import FrameType
 from typing import Any, NamedTuple
 
 from cache_gateway import OFF, Answer, Client, need_semantic
 from candidates import Running
+from command import attempt, say
 from processes import Child, Failed, free_port
 from questions import QUESTIONS
 from results import write
@@ -39,11 +38,6 @@ from hasten.config import DEFAULT
 MODEL = "smollm2-135m"
 SYSTEM = "You are a helpful assistant. Answer in one short sentence."
 OFF_SHARE = 0.6  # of the time that is for the gateway without a cache: it is the slower one
-
-
-def say(text: str) -> None:
-    """Print a line for the reader, not for the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 class Asked(NamedTuple):
@@ -259,25 +253,16 @@ def main() -> int:
     args = parser.parse_args()
     if args.seconds <= 0 or args.requests < 1 or args.distinct < 1:
         parser.error("needs a second, a request and a question at least")
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        made = run(args, sorted(os.sched_getaffinity(0)))
-    except KeyboardInterrupt:
-        say("interrupted: nothing is written")
-        return 130
-    except Failed as exc:
-        say(f"bench: {exc}")
-        return 1
+    made: dict[str, Any] = {}
+    code = attempt(lambda: made.update(run(args, sorted(os.sched_getaffinity(0)))))
+    if code:
+        return code
     print(table(made["off"], made["on"]))
     settings = {k: getattr(args, k) for k in ("seconds", "requests", "distinct", "max_tokens", "seed")}
     tree = {"schema": "hasten.cache-replay/1", "environment": environment(), "settings": settings, **made}
     name = f"cache-replay-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     say(f"written to {write(args.out, name, json.dumps(tree, indent=2) + chr(10))}")
     return 0
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

@@ -16,7 +16,6 @@ import asyncio
 import json
 import os
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -27,12 +26,12 @@ from datetime import UTC, datetime
 from itertools import product
 from pathlib import Path
 from statistics import median
-from types import FrameType
 from typing import Any
 
 from cache_crowd import allow_files, crowd
 from cache_gateway import OFF, Cached, address, need_semantic
 from candidates import MODEL, Running
+from command import attempt, say
 from processes import Failed
 from results import tool_versions, write
 from upstream import Canned
@@ -79,11 +78,6 @@ function done(summary, latency, requests)
     e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
-
-
-def say(text: str) -> None:
-    """Print a line for the reader, not for the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 # -- over HTTP
@@ -343,25 +337,16 @@ def main() -> int:
     cores = sorted(os.sched_getaffinity(0))[:2]
     if not set(args.only) <= set(PARTS) or min(args.rounds, args.seconds, args.count) < 1 or len(cores) < 2:
         parser.error(f"--only takes {', '.join(PARTS)}; needs two cores, a round and a second at least")
-    signal.signal(signal.SIGTERM, _terminated)
-    try:
-        made = run(args, cores)
-    except KeyboardInterrupt:
-        say("interrupted: nothing is written")
-        return 130
-    except Failed as exc:
-        say(f"bench: {exc}")
-        return 1
+    made: dict[str, Any] = {}
+    code = attempt(lambda: made.update(run(args, cores)))
+    if code:
+        return code
     settings = {k: getattr(args, k) for k in ("only", "rounds", "seconds", "count", "clients")}
     tree = {"schema": "hasten.cache-speed/1", "environment": environment(), "settings": settings}
     tree |= {"versions": tool_versions(), "parts": made}
     name = f"cache-speed-{datetime.now(UTC):%Y%m%d-%H%M%S}.json"
     say(f"written to {write(args.out, name, json.dumps(tree, indent=2) + chr(10))}")
     return 0
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":

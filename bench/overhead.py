@@ -11,16 +11,14 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
-import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import ExitStack
 from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
 
 from candidates import ALL, Candidate, Running
+from command import attempt, say
 from processes import Failed
 from results import Results, write
 from upstream import Canned
@@ -30,11 +28,6 @@ from measure import Bench, Figures
 
 #: phase: streams, milliseconds between events
 STREAMING = {"events": (60, 10.0), "tokens": (200, 20.0)}
-
-
-def say(text: str) -> None:
-    """Print a line for the reader, not for the result."""
-    print(text, file=sys.stderr, flush=True)
 
 
 def rounds(
@@ -122,22 +115,20 @@ def main() -> int:
     if unknown or args.rounds < 1 or args.seconds < 1 or len(cores) < 2:
         parser.error(f"unknown: {unknown}" if unknown else "needs two cores, a round and a second at least")
 
-    signal.signal(signal.SIGTERM, _terminated)
     results = Results()
     candidates = install(names, results)
     os.sched_setaffinity(0, {cores[1]})
-    try:
+
+    def work() -> None:
         with tempfile.TemporaryDirectory(prefix="hasten-bench-") as folder:
             bench = Bench(cores, Path(folder), args.seconds)
             whole(bench, candidates, results, args.rounds)
             if not args.skip_streaming:
                 streaming(bench, candidates, results, args.rounds)
-    except KeyboardInterrupt:
-        say("interrupted: nothing is written")
-        return 130
-    except Failed as exc:
-        say(f"bench: {exc}")
-        return 1
+
+    code = attempt(work)
+    if code:
+        return code
     table = results.markdown()
     stamp = datetime.now(UTC).strftime("%Y%m%d-%H%M%S")
     settings = {"rounds": args.rounds, "seconds": args.seconds, "only": names, "cores": cores}
@@ -146,10 +137,6 @@ def main() -> int:
     print(table)
     say(f"written to {path}")
     return 0
-
-
-def _terminated(number: int, frame: FrameType | None) -> None:
-    raise SystemExit(128 + number)
 
 
 if __name__ == "__main__":
