@@ -9,6 +9,7 @@
     │   ├── Forbidden               403    a key that may not do this
     │   ├── NotFound                404    no such path
     │   ├── UnknownModel            404    no such model; the message lists those there are
+    │   ├── NoTier                  400    none of a routed name's models has what the request needs
     │   ├── MethodNotAllowed        405
     │   ├── RequestTimeout          408    the client did not finish its request in time
     │   ├── BodyTooLarge            413
@@ -104,6 +105,13 @@ class UnknownModel(RequestError):
     status = 404
     type = "not_found_error"
     code = "model_not_found"
+    param = "model"
+
+
+class NoTier(RequestError):
+    """None of the models that a routed name may choose from can serve the request; the message says what they lack."""
+
+    code = "no_tier"
     param = "model"
 
 

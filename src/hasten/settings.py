@@ -12,6 +12,7 @@ from typing import Annotated, Literal
 import msgspec
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
+Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=128)]
@@ -138,12 +139,60 @@ class LlamaEngine(Section, frozen=True, tag_field="kind", tag="llama"):
 EngineSettings = OpenAIEngine | LlamaEngine
 
 
-class Model(Section, frozen=True):
-    """A name that clients may ask for."""
+class Price(Section, frozen=True):
+    """What a million tokens cost, in one currency for all models."""
 
-    engines: Annotated[tuple[str, ...], msgspec.Meta(min_length=1)]
+    input: Amount = 0.0
+    output: Amount = 0.0
+
+
+class Hold(Section, frozen=True):
+    """What routing holds, exactly one of these.
+
+    ``strong_share``: the share of requests for the strongest tier. ``quality``: the expected share of answers that
+    are as good as the strongest tier's. ``cost``: the mean of a request, in the prices' currency. ``ttft_ms``,
+    ``e2e_ms``: the mean time to first token, and to the end.
+    """
+
+    strong_share: Share | None = None
+    quality: Share | None = None
+    cost: Positive | None = None
+    ttft_ms: Positive | None = None
+    e2e_ms: Positive | None = None
+
+
+class Routing(Section, frozen=True):
+    """How a name with tiers chooses among them.
+
+    ``share``: of the traffic, how much is routed (a dial). ``holdback``: how much always goes to the strongest tier,
+    to compare. ``sticky``: seconds that a conversation's tier is remembered; 0: it is not.
+    """
+
+    hold: Hold = Hold(strong_share=0.5)
+    share: Share = 1.0
+    holdback: Share = 0.01
+    sticky: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+
+
+class Model(Section, frozen=True):
+    """A name that clients may ask for: served by ``engines``, or routed to one of ``tiers``.
+
+    ``tiers``: names of other models, the weakest first. What a model cannot do keeps requests that need it away when
+    they are routed: ``context`` (tokens, prompt and answer), ``tools``, ``images``, ``json_mode``. ``tags``: what a
+    request may demand of it, such as where it runs.
+    """
+
+    engines: tuple[str, ...] = ()
     balance: Literal["least_loaded", "round_robin"] = "least_loaded"
     fallback: tuple[str, ...] = ()
+    tiers: tuple[str, ...] = ()
+    route: Routing = Routing()
+    context: Count | None = None
+    tools: bool = True
+    images: bool = True
+    json_mode: bool = True
+    tags: tuple[Name, ...] = ()
+    price: Price | None = None
 
 
 class Circuit(Section, frozen=True):
@@ -213,10 +262,14 @@ class Cache(Section, frozen=True):
 
 
 class Tenant(Section, frozen=True):
-    """Who asks: clients with one of ``keys``. Tenants share cached answers only within one ``cache_group``."""
+    """Who asks: clients with one of ``keys``. Tenants share cached answers only within one ``cache_group``.
+
+    ``require``: tags that a model must have to be chosen for them when a request is routed.
+    """
 
     keys: Annotated[tuple[KeyHash, ...], msgspec.Meta(min_length=1)]
     cache_group: Name | None = None
+    require: tuple[Name, ...] = ()
 
 
 class Settings(Section, frozen=True):

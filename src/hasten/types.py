@@ -43,6 +43,49 @@ class Fields(msgspec.Struct, kw_only=True):
     stream_options: StreamOptions | None = None
 
 
+class ChatFields(Fields, kw_only=True):
+    """The known fields of a chat completion; unknown ones stay in the body."""
+
+    messages: list[Message]
+    max_tokens: int | None = None
+    max_completion_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    presence_penalty: float | None = None
+    frequency_penalty: float | None = None
+    logprobs: bool | None = None
+    top_logprobs: int | None = None
+    tools: list[dict[str, Any]] | None = None
+    response_format: dict[str, Any] | None = None
+    user: str | None = None
+
+
+class CompletionFields(Fields, kw_only=True):
+    """The known fields of a text completion."""
+
+    prompt: str | list[str | int | list[int]]
+    max_tokens: int | None = None
+    temperature: float | None = None
+    top_p: float | None = None
+    n: int | None = None
+    stop: str | list[str] | None = None
+    seed: int | None = None
+    logprobs: int | None = None
+    user: str | None = None
+
+
+class EmbeddingFields(Fields, kw_only=True):
+    """The known fields of an embedding request."""
+
+    input: str | list[str | int | list[int]]
+    encoding_format: str | None = None
+    dimensions: int | None = None
+    user: str | None = None
+
+
 class Request:
     """One call for an engine.
 
@@ -50,9 +93,21 @@ class Request:
     JSON for the engine in OpenAI's format; bytes that no stage changed are the client's own. ``fields``: the
     decoded known fields of ``body``, read-only. ``headers``: the client's, lower-case names. ``wanted``: set by a
     stage that shares the answer; says whether others wait for it when this client leaves. ``gone``: it has left.
+    ``models``: the models to try, in this order, where routing chose them; ``None``: ``model`` and its fallbacks.
     """
 
-    __slots__ = ("body", "endpoint", "fields", "gone", "headers", "model", "stream", "trace", "wanted")
+    __slots__ = (
+        "body",
+        "endpoint",
+        "fields",
+        "gone",
+        "headers",
+        "model",
+        "models",
+        "stream",
+        "trace",
+        "wanted",
+    )
 
     def __init__(
         self,
@@ -71,6 +126,7 @@ class Request:
         self.headers = headers or {}
         self.wanted: Callable[[], bool] | None = None
         self.gone = False
+        self.models: tuple[str, ...] | None = None
 
     @property
     def include_usage(self) -> bool:

@@ -14,10 +14,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hasten.accept import wire
-from hasten.accept.openai import ChatFields
 from hasten.accept.server import Connection, Server
 from hasten.errors import InvalidField
 from hasten.testing import Script, ScriptedUpstream
+from hasten.types import ChatFields
 from tests.gateway import eventually, gateway
 from tests.sockets import connected, post, until_closed
 

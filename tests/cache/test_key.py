@@ -11,11 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hasten import config
-from hasten.accept.openai import ChatFields, CompletionFields, EmbeddingFields
 from hasten.cache.key import Fingerprint, Keys, canonical_key
 from hasten.settings import Settings
 from hasten.trace import Trace
-from hasten.types import Request
+from hasten.types import ChatFields, CompletionFields, EmbeddingFields, Request
 
 TREE: dict[str, Any] = {
     "engines": {

@@ -14,7 +14,6 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from hasten.accept.openai import ChatFields
 from hasten.engines.circuit import Circuit
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import parse_retry_after
@@ -23,7 +22,7 @@ from hasten.settings import Circuit as CircuitSettings
 from hasten.settings import Model
 from hasten.testing import FakeClock, FakeEngine, Script, ScriptedUpstream, fake_stream
 from hasten.trace import Trace
-from hasten.types import Reply, Request
+from hasten.types import ChatFields, Reply, Request
 from tests.gateway import gateway
 
 SETTINGS = CircuitSettings(failures=3, open=1.0, open_max=5.0)

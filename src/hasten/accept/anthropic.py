@@ -20,11 +20,10 @@ from hasten.accept.anthropic_reply import (
     function_of,
     usage_of,
 )
-from hasten.accept.openai import ChatFields
 from hasten.accept.wire import read
 from hasten.errors import EngineProtocol, HastenError, InvalidField
 from hasten.trace import Trace
-from hasten.types import Fields, Reply, Request
+from hasten.types import ChatFields, Fields, Reply, Request
 
 
 class _Message(msgspec.Struct):

@@ -2,61 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from hasten.accept.wire import openai_error, read
 from hasten.errors import HastenError
 from hasten.trace import Trace
-from hasten.types import Fields, Message, Reply, Request
-
-Number = float | None
-Whole = int | None
-
-
-class ChatFields(Fields, kw_only=True):
-    """The known fields of a chat completion; unknown ones stay in the body."""
-
-    messages: list[Message]
-    max_tokens: Whole = None
-    max_completion_tokens: Whole = None
-    temperature: Number = None
-    top_p: Number = None
-    n: Whole = None
-    stop: str | list[str] | None = None
-    seed: Whole = None
-    presence_penalty: Number = None
-    frequency_penalty: Number = None
-    logprobs: bool | None = None
-    top_logprobs: Whole = None
-    tools: list[dict[str, Any]] | None = None
-    response_format: dict[str, Any] | None = None
-    user: str | None = None
-
-
-class CompletionFields(Fields, kw_only=True):
-    """The known fields of a text completion."""
-
-    prompt: str | list[str | int | list[int]]
-    max_tokens: Whole = None
-    temperature: Number = None
-    top_p: Number = None
-    n: Whole = None
-    stop: str | list[str] | None = None
-    seed: Whole = None
-    logprobs: Whole = None
-    user: str | None = None
-
-
-class EmbeddingFields(Fields, kw_only=True):
-    """The known fields of an embedding request."""
-
-    input: str | list[str | int | list[int]]
-    encoding_format: str | None = None
-    dimensions: Whole = None
-    user: str | None = None
-
+from hasten.types import ChatFields, CompletionFields, EmbeddingFields, Fields, Reply, Request
 
 _FIELDS: dict[str, type[Fields]] = {
     "chat": ChatFields,

@@ -106,6 +106,7 @@ def _resolution(settings: Settings, name: str, seen: tuple[str, ...] = ()) -> An
         return name
     made: dict[str, Any] = {"settings": msgspec.to_builtins(model)}
     made["engines"] = {engine: _identity(settings, engine) for engine in model.engines}
+    made["tiers"] = {other: _resolution(settings, other, (*seen, name)) for other in model.tiers}
     made["fallback"] = {other: _resolution(settings, other, (*seen, name)) for other in model.fallback}
     return blake2b(_encode(made), digest_size=DIGEST).hexdigest()
 

@@ -104,16 +104,22 @@ class Dispatch:
         self.pools = {
             name: ModelPool(name, [self.members[e] for e in model.engines], model.balance)
             for name, model in models.items()
+            if model.engines
         }
         self._chains = {
             name: [self.pools[name], *(self.pools[other] for other in model.fallback)]
             for name, model in models.items()
+            if model.engines
         }
         self._on_fallback = on_fallback
 
     async def __call__(self, request: Request) -> Reply:
         """Return the first answer. Raises what the last tried engine raised, or :class:`Unavailable`."""
-        chain = self._chains.get(request.model)
+        chain: list[ModelPool] | None
+        if request.models is not None:
+            chain = [self.pools[name] for name in request.models]
+        else:
+            chain = self._chains.get(request.model)
         if chain is None:
             names = ", ".join(self._chains)
             raise UnknownModel(f"there is no model {request.model[:100]!r}; there are: {names}")
@@ -171,6 +177,10 @@ class Dispatch:
             circuit.alive()
             reply.stream.on_end.append(lambda error: _judge(circuit, error))
         return reply
+
+    def available(self, model: str) -> bool:
+        """Whether an engine of ``model`` may be asked now."""
+        return any(member.available() for member in self.pools[model].members)
 
     def _unavailable(self, chain: list[ModelPool]) -> HastenError:
         wait = min(pool.wait for pool in chain)

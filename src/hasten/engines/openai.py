@@ -85,11 +85,12 @@ class OpenAIEngine:
         return self._pool is not None
 
     def body(self, request: Request) -> bytes:
-        """Return the body to send. Only the model's name is changed, where this engine has its own."""
-        if self._model_json is None or self.model == request.model:
+        """Return the body to send. Only the model's name is changed, where this engine has its own or routing chose."""
+        wanted = self.model or request.model
+        if wanted == request.fields.model:
             return request.body
         top = _decode_top(request.body)
-        top["model"] = self._model_json
+        top["model"] = self._model_json or msgspec.Raw(msgspec.json.encode(wanted))
         return msgspec.json.encode(top)
 
     def encode(self, request: Request) -> bytes:

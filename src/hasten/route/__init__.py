@@ -1,0 +1,1 @@
+"""Which tier answers: the smallest model that will do."""

@@ -1,0 +1,73 @@
+"""What a request needs of a model before its difficulty counts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from hasten.settings import Model
+from hasten.types import ChatFields, CompletionFields, Request
+
+BYTES_PER_TOKEN = (
+    3.0  # on the safe side for English (about 4); CJK text takes 3 bytes a character, about a token
+)
+IMAGE_TOKENS = 1000  # an image part's share of the context, whatever its bytes are
+DEFAULT_ANSWER = 256  # tokens to leave for an answer whose length the client does not bound
+
+
+class Needs(NamedTuple):
+    """``tokens``: of prompt and answer together, estimated. ``tags``: what the model must be marked with."""
+
+    tokens: int
+    tools: bool = False
+    images: bool = False
+    json_mode: bool = False
+    tags: frozenset[str] = frozenset()
+
+    def unmet(self, model: Model, context: int | None) -> str | None:
+        """Return what ``model`` lacks, in a word or two, or ``None``. ``context``: its window in tokens, if known."""
+        if not self.tags.issubset(model.tags):
+            return "tags"
+        if self.tools and not model.tools:
+            return "tools"
+        if self.images and not model.images:
+            return "images"
+        if self.json_mode and not model.json_mode:
+            return "json mode"
+        if context is not None and self.tokens > context:
+            return "context"
+        return None
+
+
+def needs_of(request: Request, tags: frozenset[str]) -> Needs:
+    """Return what ``request`` needs, with ``tags`` that it or its tenant demands."""
+    fields = request.fields
+    images = 0
+    if isinstance(fields, ChatFields):
+        hidden = 0
+        for part in _parts(fields):
+            if part.get("type") in ("image_url", "image", "input_image"):
+                images += 1
+                hidden += _size(part)
+        answer = fields.max_completion_tokens or fields.max_tokens or DEFAULT_ANSWER
+        form = fields.response_format or {}
+        tokens = int((len(request.body) - hidden) / BYTES_PER_TOKEN) + images * IMAGE_TOKENS + answer
+        return Needs(
+            tokens, bool(fields.tools), images > 0, form.get("type") in ("json_object", "json_schema"), tags
+        )
+    answer = (fields.max_tokens or DEFAULT_ANSWER) if isinstance(fields, CompletionFields) else 0
+    return Needs(int(len(request.body) / BYTES_PER_TOKEN) + answer, tags=tags)
+
+
+def _parts(fields: ChatFields) -> Iterator[dict[str, Any]]:
+    for message in fields.messages:
+        if isinstance(message.content, list):
+            yield from message.content
+
+
+def _size(part: dict[str, Any]) -> int:
+    """Return about how many bytes of the body an image takes: its URL, often the image itself."""
+    inner = part.get("image_url", part.get("source", ""))
+    if isinstance(inner, dict):
+        inner = inner.get("url") or inner.get("data") or ""
+    return len(inner) if isinstance(inner, str) else 0

@@ -1,0 +1,191 @@
+"""The route stage: a name with tiers becomes one of them, before the engines are asked.
+
+The policy (:mod:`hasten.route.tiers`) decides without I/O; this reads the request for it, and tells it how the answer
+came out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from time import perf_counter, time
+
+from hasten.errors import InvalidField
+from hasten.route.complexity import Complexity
+from hasten.route.conversation import Conversations, Talk, talk_of
+from hasten.route.needs import Needs, needs_of
+from hasten.route.shares import Scores
+from hasten.route.tiers import Asked, Decision, Tier, Tiers
+from hasten.settings import LlamaEngine, Price, Settings
+from hasten.trace import Trace
+from hasten.types import Handler, Reply, Request
+
+#: Counts ``amount`` of a metric with labels: (name, labels, amount).
+Count = Callable[[str, tuple[str, ...], float], None]
+TURNS = 4  # of a conversation that is not remembered, how many of the user's last turns are judged
+
+
+class RouteStage:
+    """Routes the names that have tiers; other requests pass. ``healthy``: whether a model has an engine to ask now."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        complexity: Complexity,
+        healthy: Callable[[str], bool],
+        count: Count,
+        folder: Path | None = None,
+        clock: Callable[[], float] = time,
+    ) -> None:
+        self.complexity = complexity
+        self.routed = {
+            name: _tiers(settings, name, healthy, complexity)
+            for name, model in settings.models.items()
+            if model.tiers
+        }
+        self._conversations = {
+            name: Conversations(
+                settings.models[name].route.sticky,
+                clock,
+                folder / f"talks-{i}" if folder is not None else None,
+            )
+            for i, name in enumerate(self.routed)
+            if settings.models[name].route.sticky
+        }
+        self._require = {name: frozenset(t.require) for name, t in settings.tenants.items() if t.require}
+        self._count = count
+
+    async def __call__(self, request: Request, next: Handler) -> Reply:
+        tiers = self.routed.get(request.model)
+        if tiers is None:
+            return await next(request)
+        since = perf_counter()
+        trace = request.trace
+        talk = talk_of(request)
+        needs = needs_of(request, self._tags(request))
+        decision = self.decide(tiers, request, talk, needs)
+        tier = decision.tier
+        trace.route = decision.reason
+        self._count("hasten_route_requests_total", (tiers.name, tier.name, decision.reason), 1)
+        request.model = tier.name
+        request.models = tiers.chain(decision.level, needs)
+        since = trace.span("route", since)
+        reply = await next(request)
+        if reply.stream is None:
+            if reply.event is not None:
+                trace.saw(reply.event)
+            self._done(tiers, tier, trace, perf_counter() - since, None)
+        else:
+            first = perf_counter() - since
+            reply.stream.on_end.append(
+                lambda error: None if error else self._done(tiers, tier, trace, perf_counter() - since, first)
+            )
+        return reply
+
+    def decide(self, tiers: Tiers, request: Request, talk: Talk, needs: Needs) -> Decision:
+        """Judge a request and choose its tier; note the conversation's."""
+        trace = request.trace
+        conversations = self._conversations.get(tiers.name)
+        was = None
+        if conversations is not None and talk.early:
+            was = conversations.get(talk.early)
+            was = conversations.get(talk.first) if was is None else was
+        goes_on = talk.goes_on and bool(talk.early)
+        score = self._score(talk, known=was is not None)
+        trace.complexity = score
+        deadline, ttft = (
+            _seconds(request, name) for name in (b"x-hasten-deadline-ms", b"x-hasten-slo-ttft-ms")
+        )
+        wish = request.headers.get(b"x-hasten-route")
+        asked = Asked(
+            score,
+            needs,
+            tiers.dial.side(talk.first),
+            was,
+            goes_on,
+            wish.decode("latin-1") if wish is not None else None,
+            None if deadline is None else deadline - (perf_counter() - trace.t0),
+            ttft,
+        )
+        decision = tiers.decide(asked)
+        if not goes_on:
+            tiers.saw(score)
+        if conversations is not None:
+            conversations.put(talk.early or talk.first, max(decision.level, was or 0))
+        return decision
+
+    def _score(self, talk: Talk, known: bool) -> float:
+        """Return how hard the request is: its last turn, or the hardest of the last few if nothing is known of them."""
+        if not talk.texts:
+            return 0.0
+        if known or not talk.early:
+            return self.complexity.score(talk.texts[-1])
+        return max(self.complexity.score(text) for text in talk.texts[-TURNS:])
+
+    def _tags(self, request: Request) -> frozenset[str]:
+        """Return what the tenant and the client demand."""
+        tags = self._require.get(request.trace.tenant, frozenset())
+        asked = request.headers.get(b"x-hasten-require")
+        if asked is not None:
+            tags |= {tag.strip() for tag in asked.decode("latin-1").split(",") if tag.strip()}
+        return tags
+
+    def _done(self, tiers: Tiers, tier: Tier, trace: Trace, took: float, first: float | None) -> None:
+        """Note how the answer came out."""
+        tier.e2e.saw(took)
+        if first is not None:
+            tier.ttft.saw(first)
+        price = tier.model.price
+        if price is not None:
+            tier.cost.saw(cost_of(trace, price))
+
+    async def close(self) -> None:
+        """Let go of what workers share."""
+        for conversations in self._conversations.values():
+            conversations.close()
+
+    def __repr__(self) -> str:
+        return f"<RouteStage {list(self.routed.values())!r}>"
+
+
+def cost_of(trace: Trace, price: Price) -> float:
+    """Return what a request's tokens cost."""
+    output = trace.output_tokens if trace.output_tokens is not None else trace.tokens_seen
+    return ((trace.input_tokens or 0) * price.input + output * price.output) / 1e6
+
+
+def _tiers(settings: Settings, name: str, healthy: Callable[[str], bool], complexity: Complexity) -> Tiers:
+    def tier(model: str) -> Tier:
+        return Tier(model, settings.models[model], _context(settings, model), partial(healthy, model))
+
+    given = settings.models[name]
+    tiers = [tier(model) for model in given.tiers]
+    spare = {model: [tier(other) for other in settings.models[model].fallback] for model in given.tiers}
+    return Tiers(name, tiers, given.route, Scores(complexity.prior()), spare)
+
+
+def _context(settings: Settings, name: str) -> int | None:
+    """Return the tokens that the narrowest of a model's engines can hold, ``None`` if nothing is known."""
+    model = settings.models[name]
+    windows = [] if model.context is None else [model.context]
+    for engine in model.engines:
+        given = settings.engines[engine]
+        if isinstance(given, LlamaEngine):
+            windows.append(given.context)
+    return min(windows, default=None)
+
+
+def _seconds(request: Request, name: bytes) -> float | None:
+    """Return a header's milliseconds as seconds; raise :class:`InvalidField` for what is no positive number."""
+    given = request.headers.get(name)
+    if given is None:
+        return None
+    try:
+        value = float(given)
+    except ValueError:
+        value = -1.0
+    if not 0.0 < value < 1e9:
+        shown = name.decode()
+        raise InvalidField(f"{shown}: expected milliseconds, a positive number", shown)
+    return value / 1e3
