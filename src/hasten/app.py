@@ -27,19 +27,23 @@ from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
+from hasten.route.complexity import Complexity
+from hasten.route.stage import RouteStage
 from hasten.settings import LlamaEngine, Settings
 from hasten.settings import OpenAIEngine as OpenAISettings
 from hasten.types import Handler, Reply, Stage
 
 
-def stages(settings: Settings, cache: CacheStage | None) -> list[Stage]:
+def stages(settings: Settings, cache: CacheStage | None, route: RouteStage | None) -> list[Stage]:
     """Return the stages between accept and the engines, in the order in which a request meets them."""
     stack: list[Stage] = []
     if settings.log.prompts:
         stack.append(keep_transcript)
     if cache is not None:
         stack.append(cache)
-    # route, compress and schedule take their places here.
+    if route is not None:
+        stack.append(route)
+    # compress and schedule take their places here.
     return stack
 
 
@@ -74,7 +78,8 @@ class App:
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
         self.cache = make_cache(settings, metrics, former)
-        self.handler = compose(stages(settings, self.cache), self.dispatch)
+        self.route = make_route(settings, metrics, self.dispatch)
+        self.handler = compose(stages(settings, self.cache, self.route), self.dispatch)
         self.router = make_router(self, is_ready)
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
@@ -89,6 +94,10 @@ class App:
         for name, member in self.dispatch.members.items():
             self.metrics.gauge("hasten_engine_in_flight", name).set(member.engine.inflight)
             self.metrics.gauge("hasten_engine_ready", name).set(float(member.available()))
+        if self.route is not None:
+            for name, tiers in self.route.routed.items():
+                self.metrics.gauge("hasten_route_dial", name).set(tiers.dial.level)
+                self.metrics.gauge("hasten_route_threshold", name).set(tiers.keepers[-1].threshold)
         if self.cache is not None:
             self.cache.listen()
             held = self.cache.store.stats()
@@ -145,6 +154,17 @@ def make_cache(settings: Settings, metrics: Metrics, former: App | None) -> Cach
     folder = metrics.folder
     orders = Orders(store, semantic, report, Board(folder / "orders") if folder is not None else None)
     return CacheStage(settings, store, semantic, count, report, orders)
+
+
+def make_route(settings: Settings, metrics: Metrics, dispatch: Dispatch) -> RouteStage | None:
+    """Return the route stage, ``None`` if no name has tiers."""
+    if not any(model.tiers for model in settings.models.values()):
+        return None
+
+    def count(name: str, labels: tuple[str, ...], amount: float) -> None:
+        metrics.gauge(name, *labels).add(amount)
+
+    return RouteStage(settings, Complexity(), dispatch.available, count, metrics.folder)
 
 
 def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:

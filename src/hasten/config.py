@@ -8,25 +8,17 @@ the key, its line.
 from __future__ import annotations
 
 import difflib
-import ipaddress
 import os
-import re
-from base64 import b64decode
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
-from urllib.parse import urlsplit
 
 import msgspec
 import yaml
 
 from hasten import settings as s
+from hasten.checks import Checks
 from hasten.errors import SettingsError
-
-#: Fields without which a key would say nothing of the answer.
-_DECISIVE = ("messages", "prompt", "input", "model", "tools", "system")
-_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
-_OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
 
 Lines = dict[tuple[str, ...], int]
 ENV_PREFIX = "HASTEN__"
@@ -153,7 +145,7 @@ class _Builder:
                 if section is not None:
                     made[field.name] = section
         settings = s.Settings(**made)
-        self._cross_check(settings, tree)
+        Checks(settings, tree, self._problem).run()
         if self.problems:
             raise SettingsError(self.problems, self.source)
         return settings
@@ -271,109 +263,6 @@ class _Builder:
             elif field.required:
                 self._problem((*path, field.encode_name), "this key is required")
         return wanted(**made) if len(self.problems) == before else None
-
-    def _cross_check(self, settings: s.Settings, tree: dict[str, Any]) -> None:
-        """Check what only shows between the sections; a name whose entry has problems still counts as defined."""
-        engines, models = (
-            {**(t if isinstance(t := tree.get(k), dict) else {})} for k in ("engines", "models")
-        )
-        if not models and not isinstance(tree.get("models"), str | list | int):
-            self._problem(("models",), "at least one model is needed: a name and the engines that serve it")
-        for name, model in settings.models.items():
-            for i, engine_name in enumerate(model.engines):
-                if engine_name not in engines:
-                    self._unknown_name(("models", name, "engines", str(i)), engine_name, engines)
-            for i, other in enumerate(model.fallback):
-                if other not in models or other == name:
-                    rest = [m for m in models if m != name]
-                    self._unknown_name(("models", name, "fallback", str(i)), other, rest)
-        for name, engine in settings.engines.items():
-            if isinstance(engine, s.OpenAIEngine):
-                self._check_openai(("engines", name), engine)
-        folder = Path(settings.log.path).parent if settings.log.path is not None else None
-        if folder is not None and not folder.is_dir():
-            self._problem(("log", "path"), f"there is no folder {folder}")
-        self._check_cache(settings.cache)
-        self._check_tenants(settings)
-        given = tree.get("server")
-        keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
-        keyless = keyless and not settings.tenants and not settings.server.admin_keys
-        if keyless and not _is_loopback(settings.server.host):
-            self._problem(
-                ("server", "keys"),
-                f"needed when server.host ({settings.server.host}) is not a loopback address",
-            )
-
-    def _check_cache(self, cache: s.Cache) -> None:
-        if cache.store == "disk" and cache.path is None:
-            self._problem(("cache", "path"), "needed with store: disk: the file to keep answers in")
-        if cache.encryption_key is not None and cache.store == "memory":
-            self._problem(("cache", "encryption_key"), "needs store: disk or redis; memory is not encrypted")
-        if cache.path is not None and not Path(cache.path).expanduser().parent.is_dir():
-            self._problem(("cache", "path"), f"there is no folder {Path(cache.path).parent}")
-        for i, name in enumerate(cache.ignore):
-            if name in _DECISIVE:
-                self._problem(("cache", "ignore", str(i)), f"{name} decides the answer and cannot be ignored")
-        if cache.encryption_key is not None:
-            try:
-                good = len(b64decode(cache.encryption_key.reveal(), validate=True)) == 32
-            except ValueError:
-                good = False
-            if not good:
-                self._problem(
-                    ("cache", "encryption_key"), "expected 32 bytes in base64 (openssl rand -base64 32)"
-                )
-        url = urlsplit(cache.redis.url.reveal())
-        if url.scheme not in ("redis", "rediss", "unix"):
-            self._problem(("cache", "redis", "url"), "expected redis://, rediss:// or unix://")
-
-    def _check_tenants(self, settings: s.Settings) -> None:
-        """A key must say of one tenant alone who is asking."""
-        seen = {key.digest: "server.keys" for key in settings.server.keys}
-        seen.update({key.digest: "server.admin_keys" for key in settings.server.admin_keys})
-        if "admin" in settings.tenants:
-            self._problem(("tenants", "admin"), "this name is that of server.admin_keys")
-        for name, tenant in settings.tenants.items():
-            for i, key in enumerate(tenant.keys):
-                other = seen.setdefault(key.digest, f"tenants.{name}")
-                if other != f"tenants.{name}":
-                    self._problem(("tenants", name, "keys", str(i)), f"the same key is in {other}")
-
-    def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
-        self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")
-
-    def _check_openai(self, path: tuple[str, ...], engine: s.OpenAIEngine) -> None:
-        try:
-            url = urlsplit(engine.base_url)
-            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            good = False
-        if not good or not engine.base_url.isascii() or any(c <= " " for c in engine.base_url):
-            self._problem((*path, "base_url"), "expected http://host[:port]/v1 or https://host[:port]/v1")
-        elif url.username or url.query or url.fragment:
-            self._problem((*path, "base_url"), "must have no user, query or fragment; use api_key or headers")
-        if engine.client == "hasten" and (engine.proxy or engine.http2):
-            key = "proxy" if engine.proxy else "http2"
-            self._problem((*path, key), "needs client: httpx")
-        if engine.tls.ca and not Path(engine.tls.ca).is_file():
-            self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
-        for header, value in {**engine.headers, "api_key": engine.api_key}.items():
-            plain = value.reveal() if value else ""
-            if any(c in plain for c in "\r\n\0") or not plain.isascii() or not _HEADER.fullmatch(header):
-                self._problem((*path, "headers", header), "header names and values must be one line of ASCII")
-            elif header.lower() in _OURS:
-                self._problem(
-                    (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
-                )
-
-
-def _is_loopback(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _kind(value: object) -> str:

@@ -18,6 +18,7 @@ from hasten.types import Request
 
 DIGEST = 20  # bytes: 160 bits, so that nobody finds two requests with one key
 _TRANSPORT = ("stream",)
+_DEMANDS = (b"x-hasten-route", b"x-hasten-require")
 
 _decode = msgspec.json.Decoder().decode
 _encode = msgspec.json.Encoder(order="sorted").encode
@@ -43,6 +44,8 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         self._resolution = {name: _resolution(settings, name) for name in settings.models}
         self._ignore = frozenset(settings.cache.ignore) | frozenset(_TRANSPORT)
+        self._routed = {name for name, model in settings.models.items() if model.tiers}
+        self._require = {name: tenant.require for name, tenant in settings.tenants.items()}
         self._groups = {name: tenant.cache_group or name for name, tenant in settings.tenants.items()}
 
     def group(self, tenant: str) -> str:
@@ -71,7 +74,10 @@ class Keys:
 
     def _head(self, request: Request) -> bytes:
         # Length-prefixed by JSON: no tenant's name can run into the next part.
-        named = (request.endpoint, self.group(request.trace.tenant), self._resolution.get(request.model, ""))
+        named = [request.endpoint, self.group(request.trace.tenant), self._resolution.get(request.model, "")]
+        if request.model in self._routed:  # what the client and its tenant demand of the tier
+            demands = (request.headers.get(name, b"").decode("latin-1") for name in _DEMANDS)
+            named += [*demands, *self._require.get(request.trace.tenant, ())]
         return _encode(named)
 
 

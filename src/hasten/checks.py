@@ -1,0 +1,172 @@
+"""What only shows between the sections of the settings: names that are not defined, keys that exclude each other."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+from base64 import b64decode
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import msgspec
+
+from hasten import settings as s
+
+#: Fields without which a key would say nothing of the answer.
+_DECISIVE = ("messages", "prompt", "input", "model", "tools", "system")
+_HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+_OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
+
+#: Takes a problem: the key's path, and what is wrong.
+Problem = Callable[[tuple[str, ...], str], None]
+
+
+class Checks:
+    """``tree``: what was given, as plain values: a name whose entry has problems still counts as defined."""
+
+    def __init__(self, settings: s.Settings, tree: dict[str, Any], problem: Problem) -> None:
+        self._settings = settings
+        self._tree = tree
+        self._problem = problem
+
+    def _names(self, table: str) -> dict[str, Any]:
+        given = self._tree.get(table)
+        return given if isinstance(given, dict) else {}
+
+    def run(self) -> None:
+        """Report all that is wrong."""
+        settings = self._settings
+        self._check_models()
+        for name, engine in settings.engines.items():
+            if isinstance(engine, s.OpenAIEngine):
+                self._check_openai(("engines", name), engine)
+        folder = Path(settings.log.path).parent if settings.log.path is not None else None
+        if folder is not None and not folder.is_dir():
+            self._problem(("log", "path"), f"there is no folder {folder}")
+        self._check_cache(settings.cache)
+        self._check_tenants(settings)
+        given = self._tree.get("server")
+        keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
+        keyless = keyless and not settings.tenants and not settings.server.admin_keys
+        if keyless and not _is_loopback(settings.server.host):
+            self._problem(
+                ("server", "keys"),
+                f"needed when server.host ({settings.server.host}) is not a loopback address",
+            )
+
+    def _check_models(self) -> None:
+        engines, models = self._names("engines"), self._names("models")
+        if not models and not isinstance(self._tree.get("models"), str | list | int):
+            self._problem(("models",), "at least one model is needed: a name and the engines that serve it")
+        for name, model in self._settings.models.items():
+            path = ("models", name)
+            if bool(model.engines) == bool(model.tiers):
+                self._problem(
+                    (*path, "engines"), "needs engines that serve it, or tiers to choose from: one of the two"
+                )
+            for i, engine_name in enumerate(model.engines):
+                if engine_name not in engines:
+                    self._unknown_name((*path, "engines", str(i)), engine_name, engines)
+            for key, others in (("fallback", model.fallback), ("tiers", model.tiers)):
+                for i, other in enumerate(others):
+                    if other not in models or other == name:
+                        rest = [m for m in models if m != name]
+                        self._unknown_name((*path, key, str(i)), other, rest)
+                    elif (known := self._settings.models.get(other)) is not None and known.tiers:
+                        self._problem(
+                            (*path, key, str(i)), f"{other!r} has tiers itself; name a model with engines"
+                        )
+            self._check_routing(path, model)
+
+    def _check_routing(self, path: tuple[str, ...], model: s.Model) -> None:
+        if not model.tiers:
+            if model.route != s.Routing():
+                self._problem((*path, "route"), "needs tiers to choose from")
+            return
+        if len(model.tiers) < 2 or len(set(model.tiers)) < len(model.tiers):
+            self._problem((*path, "tiers"), "expected two or more different models, the weakest first")
+        if model.fallback:
+            self._problem((*path, "fallback"), "the tiers are each other's; give a tier its own instead")
+        hold = model.route.hold
+        held = [f.name for f in msgspec.structs.fields(hold) if getattr(hold, f.name) is not None]
+        if len(held) != 1:
+            allowed = ", ".join(f.name for f in msgspec.structs.fields(hold))
+            self._problem((*path, "route", "hold"), f"expected exactly one of {allowed}")
+        elif held == ["cost"]:
+            for tier in model.tiers:
+                known = self._settings.models.get(tier)
+                if known is not None and known.price is None:
+                    self._problem((*path, "route", "hold", "cost"), f"needs the price of {tier!r}")
+
+    def _check_cache(self, cache: s.Cache) -> None:
+        if cache.store == "disk" and cache.path is None:
+            self._problem(("cache", "path"), "needed with store: disk: the file to keep answers in")
+        if cache.encryption_key is not None and cache.store == "memory":
+            self._problem(("cache", "encryption_key"), "needs store: disk or redis; memory is not encrypted")
+        if cache.path is not None and not Path(cache.path).expanduser().parent.is_dir():
+            self._problem(("cache", "path"), f"there is no folder {Path(cache.path).parent}")
+        for i, name in enumerate(cache.ignore):
+            if name in _DECISIVE:
+                self._problem(("cache", "ignore", str(i)), f"{name} decides the answer and cannot be ignored")
+        if cache.encryption_key is not None:
+            try:
+                good = len(b64decode(cache.encryption_key.reveal(), validate=True)) == 32
+            except ValueError:
+                good = False
+            if not good:
+                self._problem(
+                    ("cache", "encryption_key"), "expected 32 bytes in base64 (openssl rand -base64 32)"
+                )
+        url = urlsplit(cache.redis.url.reveal())
+        if url.scheme not in ("redis", "rediss", "unix"):
+            self._problem(("cache", "redis", "url"), "expected redis://, rediss:// or unix://")
+
+    def _check_tenants(self, settings: s.Settings) -> None:
+        """A key must say of one tenant alone who is asking."""
+        seen = {key.digest: "server.keys" for key in settings.server.keys}
+        seen.update({key.digest: "server.admin_keys" for key in settings.server.admin_keys})
+        if "admin" in settings.tenants:
+            self._problem(("tenants", "admin"), "this name is that of server.admin_keys")
+        for name, tenant in settings.tenants.items():
+            for i, key in enumerate(tenant.keys):
+                other = seen.setdefault(key.digest, f"tenants.{name}")
+                if other != f"tenants.{name}":
+                    self._problem(("tenants", name, "keys", str(i)), f"the same key is in {other}")
+
+    def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
+        self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")
+
+    def _check_openai(self, path: tuple[str, ...], engine: s.OpenAIEngine) -> None:
+        try:
+            url = urlsplit(engine.base_url)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good or not engine.base_url.isascii() or any(c <= " " for c in engine.base_url):
+            self._problem((*path, "base_url"), "expected http://host[:port]/v1 or https://host[:port]/v1")
+        elif url.username or url.query or url.fragment:
+            self._problem((*path, "base_url"), "must have no user, query or fragment; use api_key or headers")
+        if engine.client == "hasten" and (engine.proxy or engine.http2):
+            key = "proxy" if engine.proxy else "http2"
+            self._problem((*path, key), "needs client: httpx")
+        if engine.tls.ca and not Path(engine.tls.ca).is_file():
+            self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
+        for header, value in {**engine.headers, "api_key": engine.api_key}.items():
+            plain = value.reveal() if value else ""
+            if any(c in plain for c in "\r\n\0") or not plain.isascii() or not _HEADER.fullmatch(header):
+                self._problem((*path, "headers", header), "header names and values must be one line of ASCII")
+            elif header.lower() in _OURS:
+                self._problem(
+                    (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
+                )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
