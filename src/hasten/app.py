@@ -78,7 +78,7 @@ class App:
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
         self.cache = make_cache(settings, metrics, former)
-        self.route = make_route(settings, metrics, self.dispatch)
+        self.route = make_route(settings, metrics, self.dispatch, former)
         self.handler = compose(stages(settings, self.cache, self.route), self.dispatch)
         self.router = make_router(self, is_ready)
 
@@ -156,15 +156,20 @@ def make_cache(settings: Settings, metrics: Metrics, former: App | None) -> Cach
     return CacheStage(settings, store, semantic, count, report, orders)
 
 
-def make_route(settings: Settings, metrics: Metrics, dispatch: Dispatch) -> RouteStage | None:
-    """Return the route stage, ``None`` if no name has tiers."""
+def make_route(
+    settings: Settings, metrics: Metrics, dispatch: Dispatch, former: App | None
+) -> RouteStage | None:
+    """Return the route stage, ``None`` if no name has tiers; it goes on with what that of ``former`` has seen."""
     if not any(model.tiers for model in settings.models.values()):
         return None
 
     def count(name: str, labels: tuple[str, ...], amount: float) -> None:
         metrics.gauge(name, *labels).add(amount)
 
-    return RouteStage(settings, Complexity(), dispatch.available, count, metrics.folder)
+    stage = RouteStage(settings, Complexity(), dispatch.available, count, metrics.folder)
+    if former is not None and former.route is not None:
+        stage.inherit(former.route)
+    return stage
 
 
 def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:

@@ -178,9 +178,5 @@ class Conversations:
         bucket = wanted % (SLOTS // WAYS) * WAYS * _SLOT.size
         return range(bucket, bucket + WAYS * _SLOT.size, _SLOT.size)
 
-    def close(self) -> None:
-        """Let go of the table."""
-        self._map.close()
-
     def __repr__(self) -> str:
         return f"<Conversations {SLOTS} slots, {self._ttl:g} s>"

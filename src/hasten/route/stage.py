@@ -140,10 +140,15 @@ class RouteStage:
         if price is not None:
             tier.cost.saw(cost_of(trace, price))
 
-    async def close(self) -> None:
-        """Let go of what workers share."""
-        for conversations in self._conversations.values():
-            conversations.close()
+    def inherit(self, former: RouteStage) -> None:
+        """Go on with what the stage before a reload has seen."""
+        for name, tiers in self.routed.items():
+            old = former.routed.get(name)
+            if old is None:
+                continue
+            tiers.inherit(old)
+            if old.routing.sticky == tiers.routing.sticky and name in self._conversations:
+                self._conversations[name] = former._conversations[name]
 
     def __repr__(self) -> str:
         return f"<RouteStage {list(self.routed.values())!r}>"

@@ -104,7 +104,7 @@ class Tiers:
         self.name = name
         self.tiers = tiers
         self._spare = spare or {}
-        self.hold = routing.hold
+        self.routing = routing
         self.dial = Dial(f"route {name}", routing.share, routing.holdback)
         self.scores = scores or Scores()
         # One keeper for each step from a tier to the next: it holds the share at that tier or above.
@@ -211,8 +211,20 @@ class Tiers:
             self._since = 0
             self._set_shares()
 
+    def inherit(self, old: Tiers) -> None:
+        """Go on with another one's distribution of scores and with what it saw of the tiers of the same name."""
+        self.scores = old.scores
+        for keeper in self.keepers:
+            keeper.scores = old.scores
+        known = {tier.name: tier for tier in old.tiers}
+        for tier in self.tiers:
+            if tier.name in known:
+                was = known[tier.name]
+                tier.ttft, tier.e2e, tier.cost, tier.chosen = was.ttft, was.e2e, was.cost, was.chosen
+        self._set_shares()
+
     def _set_shares(self) -> None:
-        strong = strong_share(self.hold, self.scores, self.tiers)
+        strong = strong_share(self.routing.hold, self.scores, self.tiers)
         steps = len(self.keepers)
         for i, keeper in enumerate(self.keepers, 1):
             # With more than two tiers the lower steps take evenly of what is not for the strongest.
