@@ -15,6 +15,7 @@ PAGE = (DOCS / "configuration.md").read_text()
 SECTIONS = [
     settings.Server,
     settings.Model,
+    settings.Routing,
     settings.Circuit,
     settings.Log,
     settings.Tenant,
@@ -24,7 +25,11 @@ SECTIONS = [
     *get_args(settings.EngineSettings),
 ]
 #: The heading under which a section's keys stand; the kinds of engine share one.
-HEADINGS = {settings.Semantic: "### cache.semantic", settings.Redis: "### cache.redis"}
+HEADINGS = {
+    settings.Semantic: "### cache.semantic",
+    settings.Redis: "### cache.redis",
+    settings.Routing: "### models.route",
+}
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"
 
@@ -42,7 +47,8 @@ def test_every_key_is_documented(section: type[msgspec.Struct]) -> None:
     plural = "s" if section in (settings.Model, settings.Tenant) else ""
     heading = HEADINGS.get(section, f"## {'engines' if kind else section.__name__.lower() + plural}")
     text = under(heading)
-    missing = [f.encode_name for f in msgspec.structs.fields(section) if f"| `{f.encode_name}` |" not in text]
+    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
+    missing = [f.encode_name for f in msgspec.structs.fields(section) if f.encode_name not in named]
     assert not missing
 
 
@@ -64,6 +70,12 @@ def test_the_caches_examples_are_valid() -> None:
     assert len(examples) >= 3
     for example in examples:
         config.parse(ENGINES + example, environ=environ)
+
+
+def test_routings_examples_are_valid() -> None:
+    engine = "{kind: openai, base_url: 'http://127.0.0.1:1/v1'}"
+    for example in YAML.findall((DOCS / "routing.md").read_text()):
+        config.parse(f"engines: {{small: {engine}, large: {engine}}}\n{example}", environ={})
 
 
 def test_every_metric_is_documented() -> None:
