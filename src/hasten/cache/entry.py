@@ -13,9 +13,10 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
 
     ``key``: the exact key. ``body``: the engine's JSON (``streamed`` false) or its server-sent events, byte for
     byte. ``expires``: until when it is fresh; ``stale_until``: until when it may be served while it is renewed.
-    ``tags``: what it can be invalidated by; ``epochs``: those tags' epochs when its request began. ``took``:
-    seconds the engine needed. ``scope``, ``canonical`` and ``text`` (the last user text) only where the
-    semantic cache may use the entry. ``marks``: what was learnt of it, the newest last.
+    ``tags``: what it can be invalidated by; ``epochs``: what was known of their invalidations when its request
+    began (:mod:`hasten.cache.store.epochs`). ``took``: seconds the engine needed. ``scope``, ``canonical`` and
+    ``text`` (the last user text) only where the semantic cache may use the entry. ``marks``: what was learnt of it,
+    the newest last.
     """
 
     key: bytes

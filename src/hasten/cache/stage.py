@@ -265,7 +265,7 @@ class CacheStage:
             self._count("hasten_cache_unstored_total", (why,), 1)
             return
         entry = make()
-        if self.store.epochs(entry.tags) != entry.epochs:
+        if not self.store.allows(entry):
             self._count("hasten_cache_unstored_total", ("invalidated",), 1)
             return
         question, finding = asked.question, asked.finding

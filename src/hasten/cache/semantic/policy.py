@@ -277,7 +277,7 @@ class SemanticCache:
             with suppress(Busy, RuntimeError, StoreError):
                 if await self.store.known(question.scope):
                     question.vector = (await self._embed([question.text]))[0]
-        if self.store.epochs(entry.tags) != entry.epochs:
+        if not self.store.allows(entry):
             return  # invalidated or purged meanwhile
         self.store.keep(entry, question.vector)
         if finding is not None:
