@@ -237,6 +237,7 @@ class CacheStage:
                 scope=question.scope if question else None,
                 canonical=canonical_key(question.scope, question.canonical) if question else None,
                 text=question.text if question else None,
+                usage=request.include_usage,
             )
 
         if reply.stream is None:
