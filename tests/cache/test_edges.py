@@ -17,7 +17,7 @@ from hasten.cache.report import Report
 from hasten.cache.stage import CacheStage
 from hasten.cache.store.base import Stats
 from hasten.cache.store.memory import MemoryStore
-from hasten.errors import Forbidden, InvalidField, NotFound
+from hasten.errors import EngineReset, Forbidden, HastenError, InvalidField, NotFound
 from hasten.testing import FakeSource, ScriptedUpstream
 from hasten.types import Event, Reply, Request, Stream
 from tests.cache.flights import settle
@@ -40,25 +40,29 @@ class Engine:
         self.streams: list[Stream] = []
         self.hold_streams = False
         self.text = "Hi"
+        self.usage: dict[str, int] | None = None
+        self.error: HastenError | None = None  # a stream ends with it
 
     async def __call__(self, asked: Request) -> Reply:
         self.asked.append(asked)
         asked.trace.engine, asked.trace.served_model = "e", "m"
         await self.go.wait()
         if not asked.stream:
-            body = answer(self.text)
+            if self.error is not None:
+                raise self.error
+            body = msgspec.json.encode({**msgspec.json.decode(answer(self.text)), "usage": self.usage})
             return Reply(body=body, event=msgspec.json.decode(body, type=Event))
         stream = Stream(FakeSource())
         events = [
             {"choices": [{"index": 0, "delta": {"content": self.text}}]},
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": self.usage},
         ]
         for chunk in chunks_of(stream_of(events)):
             stream.feed(chunk)
         if self.hold_streams:
             self.streams.append(stream)
         else:
-            stream.end()
+            stream.end(self.error)
         return Reply(content_type=b"text/event-stream", stream=stream)
 
 
@@ -179,6 +183,24 @@ async def test_a_stale_answer_is_renewed_once_and_keeps_its_tags_and_age(stream:
     assert entry.expires - entry.created == pytest.approx(10)
     await stage.store.invalidate(["tag::docs"])
     assert await stage.store.get(entry.key) is None
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_renewals_are_counted_with_what_they_cost(stream: bool) -> None:
+    clock = Clock()
+    stage, engine = stage_of(clock=clock, ttl=100, stale=1000), Engine()
+    text_of(await stage(request(stream=stream), engine))
+    assert not any("renewal" in name for name, *_ in counts(stage))
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    for engine.usage, engine.error in ((usage, None), (None, EngineReset("gone"))):
+        clock.now += 101
+        assert "Hi" in text_of(await stage(request(stream=stream), engine))
+        await settle()
+    seen = counts(stage)
+    assert seen["hasten_cache_renewals_total", "answered"] == 1
+    assert seen["hasten_cache_renewals_total", "engine_reset"] == 1
+    assert seen["hasten_cache_renewal_tokens_total", "input"] == 3
+    assert seen["hasten_cache_renewal_tokens_total", "output"] == 4
 
 
 # -- what is kept

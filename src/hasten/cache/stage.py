@@ -296,16 +296,21 @@ class CacheStage:
         control.tags = tuple(tag.removeprefix(prefix) for tag in entry.tags if tag.startswith(prefix))
 
         async def renew() -> None:
+            outcome = "answered"
             try:
                 reply = await self._lead(again, next, control, found, perf_counter())
                 if reply.stream is not None:
-                    over = asyncio.Event()
-                    reply.stream.attach(_AtEnd(lambda error: over.set()))
-                    await over.wait()
+                    over: asyncio.Future[HastenError | None] = asyncio.get_running_loop().create_future()
+                    reply.stream.attach(_AtEnd(over.set_result))
+                    if (error := await over) is not None:
+                        raise error
             except HastenError as exc:
-                self._count("hasten_cache_bypassed_total", (f"renewal_{exc.code or exc.type}",), 1)
+                outcome = exc.code or exc.type
             finally:
                 self._renewing.discard(found.key)
+            self._count("hasten_cache_renewals_total", (outcome,), 1)
+            self._count("hasten_cache_renewal_tokens_total", ("input",), trace.input_tokens or 0)
+            self._count("hasten_cache_renewal_tokens_total", ("output",), trace.output_tokens or 0)
 
         self._later(renew())
 

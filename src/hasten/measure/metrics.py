@@ -113,6 +113,18 @@ FAMILIES = (
         ("gen_ai_token_type",),
     ),
     Family(
+        "hasten_cache_renewals_total",
+        "counter",
+        "Stale answers asked for anew in the background: answered, or the error's code.",
+        ("outcome",),
+    ),
+    Family(
+        "hasten_cache_renewal_tokens_total",
+        "counter",
+        "Tokens that renewals took at the engine.",
+        ("gen_ai_token_type",),
+    ),
+    Family(
         "hasten_cache_semantic_verdicts_total",
         "counter",
         "Semantic look-ups with a candidate: hit, held by the holdback, refused.",
