@@ -53,7 +53,7 @@ class Engine:
             body = msgspec.json.encode({**msgspec.json.decode(answer(self.text)), "usage": self.usage})
             return Reply(body=body, event=msgspec.json.decode(body, type=Event))
         stream = Stream(FakeSource())
-        events = [
+        events: list[dict[str, Any]] = [
             {"choices": [{"index": 0, "delta": {"content": self.text}}]},
             {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": self.usage},
         ]
@@ -86,6 +86,12 @@ def user(text: str, **more: Any) -> dict[str, Any]:
 
 def text_of(reply: Reply) -> str:
     return (drain(reply).raw if reply.stream is not None else reply.body).decode()
+
+
+async def settled(stage: CacheStage) -> None:
+    """Wait until nothing runs in the background."""
+    while stage._tasks:
+        await asyncio.sleep(0.001)
 
 
 # -- who shares a call
@@ -144,9 +150,7 @@ async def test_nothing_is_left_behind() -> None:
         for i in range(200):
             asked = request(tenant=f"t{i}", **user(f"{ASKED} {i % 7}", stream=bool(i % 2)))
             text_of(await stage(asked, engine))
-        await settle()
-        while stage._tasks:
-            await asyncio.sleep(0.001)
+        await settled(stage)
         assert not stage._flights
         assert not stage._renewing
 
@@ -183,6 +187,39 @@ async def test_a_stale_answer_is_renewed_once_and_keeps_its_tags_and_age(stream:
     assert entry.expires - entry.created == pytest.approx(10)
     await stage.store.invalidate(["tag::docs"])
     assert await stage.store.get(entry.key) is None
+
+
+@pytest.mark.parametrize("asked", [ASKED, STORED.upper()])
+async def test_a_stale_answer_to_another_wording_is_renewed_in_that_wording(asked: str) -> None:
+    async with Rig() as rig:
+        stage, engine = stage_of(rig, ttl=100, stale=1000), Engine()
+        headers = {b"x-hasten-cache-tags": b"docs", b"x-hasten-cache-ttl": b"10"}
+        text_of(await stage(request(headers=headers, **user(STORED)), engine))
+        await settle()
+        rig.pairs[STORED, asked] = LIMIT
+        rig.clock.now += 11
+        engine.text = "New"
+        engine.go.clear()
+        for _ in range(2):  # nobody waits for the renewal, which is made once
+            stale = request(**user(asked))
+            assert "Hi" in text_of(await asyncio.wait_for(stage(stale, engine), 5))
+            assert stale.trace.cache == "semantic"
+            assert ", stale, being renewed; stored 11 s ago" in stale.trace.cache_why
+            await settle()
+        engine.go.set()
+        await settled(stage)
+        assert [seen.body for seen in engine.asked[1:]] == [stale.body]
+        fresh = request(**user(asked))
+        assert "New" in text_of(await stage(fresh, engine))
+        assert fresh.trace.cache == "exact"
+        entry = await stage.store.get(stage.keys.of(fresh).key)
+        assert entry is not None
+        assert entry.expires - entry.created == pytest.approx(10)
+        assert "tag::docs" in entry.tags
+        assert "Hi" in text_of(await stage(request(**user(STORED)), engine))  # and is renewed now
+        await settled(stage)
+        assert "New" in text_of(await stage(request(**user(STORED)), engine))
+        assert not stage._renewing
 
 
 @pytest.mark.parametrize("stream", [False, True])
