@@ -259,7 +259,7 @@ async def test_what_was_invalidated_meanwhile_is_not_kept_at_all(stream: bool) -
             assert counts(stage)["hasten_cache_unstored_total", "invalidated"] == 1
 
 
-@pytest.mark.parametrize("value", [b"1e400", b'"\xff"', b"-1e9999", b"[[1e400]]"])
+@pytest.mark.parametrize("value", [b"1e400", b'"\xff"', b"-1e9999", b"[[1e400]]", b'{"a":1,"a":2}'])
 async def test_what_only_the_engine_can_read_goes_to_it(value: bytes) -> None:
     stage, engine = stage_of(), Engine()
     asked = request()
@@ -268,13 +268,6 @@ async def test_what_only_the_engine_can_read_goes_to_it(value: bytes) -> None:
         assert "Hi" in text_of(await stage(asked, engine))
         assert (asked.trace.cache, asked.trace.cache_why) == ("bypass", "unreadable")
     assert len(engine.asked) == 2
-
-
-async def test_of_a_key_that_is_there_twice_the_last_one_counts_everywhere() -> None:
-    stage = stage_of()
-    twice, once = request(), request(temperature=1)
-    twice.body = once.body[:-1] + b',"temperature":0}'
-    assert stage.keys.of(twice).key == stage.keys.of(request(temperature=0)).key
 
 
 def test_a_digit_that_is_none_in_ascii() -> None:
