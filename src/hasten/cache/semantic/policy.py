@@ -27,7 +27,7 @@ from hasten.cache.semantic.batcher import Batcher, Busy
 from hasten.cache.semantic.belief import Belief, learn
 from hasten.cache.semantic.calibration import Calibration
 from hasten.cache.semantic.canonical import typos
-from hasten.cache.semantic.compare import answer_text, by_meaning, cosine, same_answer
+from hasten.cache.semantic.compare import answer_text, by_meaning, same_answer
 from hasten.cache.semantic.guards import conflict
 from hasten.cache.store.base import Ready
 from hasten.dials import Alarm, Dial, wilson
@@ -262,7 +262,7 @@ class SemanticCache:
         if same is None and finding.held and self._embed is not None:
             try:
                 vectors = await self._embed([old[:MAX_ANSWER], new[:MAX_ANSWER]])
-                same = by_meaning(cosine(vectors[0].tolist(), vectors[1].tolist()))
+                same = by_meaning(float(vectors[0] @ vectors[1]))  # unit vectors: their cosine
             except (Busy, RuntimeError):
                 same = None
         if finding.held:
