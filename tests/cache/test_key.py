@@ -288,7 +288,13 @@ def repeats(tree: Any) -> bool:
 @given(TREES, st.booleans(), st.sampled_from(["", "x", "user"]), st.data())
 def test_a_body_with_a_key_twice_has_no_key(tree: Any, usage: bool, ignored: str, how: st.DataObject) -> None:
     options = (("include_usage", usage), ("x", tree)) if usage else (("include_usage", usage),)
-    whole = (("model", "m"), ("messages", []), ("x", tree), ("stream_options", options), ("stream", True))
+    whole: Any = (
+        ("model", "m"),
+        ("messages", []),
+        ("x", tree),
+        ("stream_options", options),
+        ("stream", True),
+    )
     keys = Keys(build(cache={"ignore": [ignored]})) if ignored else KEYS
     body = written(whole, how).encode()
     if repeats(tree):
