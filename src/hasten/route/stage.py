@@ -91,7 +91,7 @@ class RouteStage:
         if conversations is not None and talk.early:
             was = conversations.get(talk.early)
             was = conversations.get(talk.first) if was is None else was
-        goes_on = talk.goes_on and bool(talk.early)
+        goes_on = bool(talk.early) and talk.goes_on
         score = self._score(talk, known=was is not None)
         trace.complexity = score
         deadline, ttft = (
