@@ -309,7 +309,7 @@ async def test_tool_calls_are_kept_on_request() -> None:
 async def test_a_thousand_identical_requests_make_one_call() -> None:
     async with ScriptedUpstream(Script(ttft=0.3)) as up, cached(up) as gw:
         limits = httpx.Limits(max_connections=1000)
-        async with httpx.AsyncClient(base_url=gw.url, limits=limits, timeout=30, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=gw.url, limits=limits, timeout=120, trust_env=False) as http:
             body = {"model": "m", "messages": user("x")}
             answers = await asyncio.gather(
                 *(http.post("/v1/chat/completions", json=body) for _ in range(1000))
