@@ -102,6 +102,20 @@ async def test_an_unknown_conversation_is_judged_by_its_turns() -> None:
         assert await world.went("hi", "hello", "and you?") == ("fast", "easy")
 
 
+async def test_embeddings_are_not_routed() -> None:
+    async with two() as world:
+        reply = await world.gate.http.post("/v1/embeddings", json={"model": "auto", "input": "x"})
+        assert reply.status_code == 400
+        assert reply.json()["error"]["message"] == "embeddings are not routed: ask for one of fast, smart"
+
+
+async def test_messages_are_routed() -> None:
+    async with two() as world:
+        asked = {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": HARD}]}
+        reply = await world.gate.http.post("/v1/messages", json=asked)
+        assert (reply.headers["x-hasten-model"], reply.headers["x-hasten-route"]) == ("smart", "hard")
+
+
 async def test_streams_are_routed() -> None:
     async with two() as world:
         reply = await world.ask(HARD, stream=True)

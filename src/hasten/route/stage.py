@@ -60,6 +60,9 @@ class RouteStage:
         tiers = self.routed.get(request.model)
         if tiers is None:
             return await next(request)
+        if request.endpoint == "embeddings":  # vectors of different models do not compare
+            names = ", ".join(tier.name for tier in tiers.tiers)
+            raise InvalidField(f"embeddings are not routed: ask for one of {names}", "model")
         since = perf_counter()
         trace = request.trace
         talk = talk_of(request)
