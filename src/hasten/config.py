@@ -27,7 +27,7 @@ _KINDS: dict[str, type[s.Section]] = {
 }
 
 
-_TABLES: dict[str, Any] = {"engines": None, "models": s.Model, "tenants": s.Tenant}
+_TABLES: dict[str, Any] = {"engines": None, "models": s.Model, "tenants": s.Tenant, "routes": s.Route}
 
 #: What `hasten serve` runs without a file: the embedded engine with its default model.
 DEFAULT = """\
