@@ -287,7 +287,8 @@ class CacheStage:
             request.trace.tenant,
             request.model,
         )
-        again = Request(request.endpoint, request.fields, request.body, trace)
+        again = Request(request.endpoint, request.fields, request.body, trace, request.headers)
+        again.model, again.models = request.model, request.models
         control = Control()
         control.refresh = True
         control.ttl = entry.expires - entry.created

@@ -79,7 +79,7 @@ def entry(trace: Trace) -> Line:
         error=trace.error,
         cache=trace.cache,
         cache_why=trace.cache_why,
-        route=trace.route,
+        route=trace.way,
         reasons=trace.reasons,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
     )
