@@ -36,7 +36,6 @@ from hasten.settings import LlamaEngine, Settings
 from hasten.settings import OpenAIEngine as OpenAISettings
 from hasten.types import Handler, Reply, Stage
 
-
 #: Counts ``amount`` of a metric with labels: (name, labels, amount).
 Count = Callable[[str, tuple[str, ...], float], None]
 

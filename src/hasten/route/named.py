@@ -1,8 +1,8 @@
 """The named routes: chats whose last user text is like this are led another way. Before the cache, which they steer.
 
-Patterns of all routes come first: they take microseconds, and the event loop is not left for them. Only a chat that none of
-them finds is embedded, where a route with examples is open to it; what the embedder does not say in time is no match.
-Within each step the order of the settings decides.
+Patterns of all routes come first: they take microseconds, and the event loop is not left for them. Only a chat that
+none of them finds is embedded, where a route with examples is open to it; what the embedder does not say in time is no
+match. Within each step the order of the settings decides.
 """
 
 from __future__ import annotations
