@@ -18,13 +18,19 @@ SECTIONS = [
     settings.Circuit,
     settings.Log,
     settings.Tenant,
+    settings.Route,
+    settings.RouteCache,
     settings.Cache,
     settings.Semantic,
     settings.Redis,
     *get_args(settings.EngineSettings),
 ]
 #: The heading under which a section's keys stand; the kinds of engine share one.
-HEADINGS = {settings.Semantic: "### cache.semantic", settings.Redis: "### cache.redis"}
+HEADINGS = {
+    settings.Semantic: "### cache.semantic",
+    settings.Redis: "### cache.redis",
+    settings.RouteCache: "### routes.cache",
+}
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"
 
@@ -39,7 +45,7 @@ def under(heading: str) -> str:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_documented(section: type[msgspec.Struct]) -> None:
     kind = section.__struct_config__.tag_field
-    plural = "s" if section in (settings.Model, settings.Tenant) else ""
+    plural = "s" if section in (settings.Model, settings.Tenant, settings.Route) else ""
     heading = HEADINGS.get(section, f"## {'engines' if kind else section.__name__.lower() + plural}")
     text = under(heading)
     missing = [f.encode_name for f in msgspec.structs.fields(section) if f"| `{f.encode_name}` |" not in text]
@@ -64,6 +70,15 @@ def test_the_caches_examples_are_valid() -> None:
     assert len(examples) >= 3
     for example in examples:
         config.parse(ENGINES + example, environ=environ)
+
+
+def test_the_named_routes_example_is_valid() -> None:
+    page = (DOCS / "routing.md").read_text()
+    example = YAML.findall(page.partition("\n## Named routes\n")[2])[0]
+    models = "tenants: {shop: {keys: [x]}}\n" + ENGINES.replace(
+        "models: {", "models: {fast: {engines: [e]}, "
+    )
+    assert list(config.parse(models + example, environ={}).routes) == ["greeting", "refunds", "news"]
 
 
 def test_every_metric_is_documented() -> None:

@@ -1,8 +1,8 @@
 """Whether a regular expression may be run on every request: valid, and fast on any text of bounded length.
 
-Python's engine backtracks: ``(a+)+b`` takes 2^n steps on n letters. So a pattern is tried when the settings are read, on
-texts that are made to be hard for it: for each of its repeats, what leads up to it, then what may be repeated, again
-and again, then what fits nothing. They grow by a quarter from try to try until the length or the time is up: where one
+Python's engine backtracks: ``(a+)+b`` takes 2^n steps on n letters. So a pattern is tried when the settings are read,
+on texts that are made to be hard for it: for each of its repeats, what leads up to it, then what may be repeated,
+again and again, then what fits nothing. They grow by a quarter from try to try until the length or the time is up: where one
 takes n steps, the next takes about n^1.25 at the worst.
 """
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasten import config
@@ -24,6 +24,7 @@ from tests.cache.parts import TREE, Counts, request
 from tests.cache.semantics import embed as bag_of_words
 from tests.gateway import Gateway, eventually, gateway
 
+unhurried = settings(deadline=None)  # a shared machine may stall for longer than an example takes
 GREETING = {"patterns": [r"^(hi|hello)\b"], "to": "other"}
 PARCEL = {"examples": ["where is my parcel", "my parcel has not come"], "to": "other"}
 
@@ -144,6 +145,7 @@ async def test_long_texts_are_looked_at_in_part() -> None:
 WORDS = ["hi", "refund", "parcel", "order", "thanks"]
 
 
+@unhurried
 @given(st.lists(st.sampled_from(WORDS), min_size=1, max_size=5), st.lists(st.sampled_from(WORDS), max_size=4))
 def test_the_first_in_the_files_order_wins(patterns: list[str], text: list[str]) -> None:
     routes: dict[str, Any] = {f"r{i}": {"patterns": [rf"\b{word}\b"]} for i, word in enumerate(patterns)}
@@ -260,6 +262,7 @@ async def test_a_clients_choice_of_a_tier_stands() -> None:
 NAMES = ["x-hasten-cache", "x-hasten-cache-ttl", "x-hasten-cache-tags", "x-hasten-cache-max-age"]
 
 
+@unhurried
 @given(st.dictionaries(st.sampled_from([n.encode() for n in NAMES]), st.binary(min_size=1, max_size=4)))
 def test_a_clients_headers_win(sent: dict[bytes, bytes]) -> None:
     rig = Rig(greeting={**GREETING, "cache": {"policy": "exact", "ttl": 60, "tags": ["faq", "hi"]}})
@@ -301,6 +304,7 @@ MESSAGE = st.fixed_dictionaries(
 SYSTEM = ("system", "developer")
 
 
+@unhurried
 @given(st.lists(MESSAGE, max_size=5), st.sampled_from(["if_missing", "prepend", "replace"]))
 def test_only_the_system_prompt_changes(messages: list[dict[str, Any]], mode: Mode) -> None:
     asked = request(messages=messages, seed=2**60 + 1, unknown={"deep": [1.0, None]})
@@ -475,7 +479,14 @@ MISSING = [
 ]
 PATH = None if MISSING else weights.resolve("all-minilm-l6-v2")
 REAL = {
-    "parcel": {"examples": ["Where is my parcel?", "My order has not arrived yet.", "Track my delivery."]},
+    "parcel": {
+        "examples": [
+            "Where is my parcel?",
+            "My order has not arrived yet.",
+            "Track my delivery.",
+            "My package is late.",
+        ]
+    },
     "refund": {"examples": ["I want my money back.", "How do I get a refund?", "Please refund my order."]},
 }
 SAID = {
