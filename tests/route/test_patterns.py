@@ -42,7 +42,7 @@ SLOW = [
     r"([^a]|\d\d|\d)+!",
     r"(?>x)(?=(y+)+z)",
 ]
-INVALID = ["(", "*a", "a{2,1}", "[z-a]", "(?P<x>a)(?P<x>b)", "a{99999999999}"]
+INVALID = ["(", "*a", "a{2,1}", "[z-a]", "(?P<x>a)(?P<x>b)", "a{99999999999}", "[[a]"]
 
 
 @pytest.mark.parametrize("pattern", GOOD)
