@@ -84,9 +84,9 @@ class App:
         )
         count = counter(metrics)
         self.cache = make_cache(settings, count, metrics.folder, former)
+        self.route = make_route(settings, count, metrics.folder, self.dispatch)
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
-        self.route = make_route(settings, count, metrics.folder, self.dispatch)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
         self.router = make_router(self, is_ready)
 

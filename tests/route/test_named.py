@@ -136,6 +136,10 @@ async def test_models_and_tenants(only: dict[str, list[str]], led: bool) -> None
     assert (asked.trace.named == "greeting") == led
 
 
+async def test_an_unknown_model_stays_unknown() -> None:
+    assert (await Rig(greeting=GREETING).ask("hi", model="none")).trace.way == ""
+
+
 async def test_long_texts_are_looked_at_in_part() -> None:
     rig = Rig(end={"patterns": ["needle"], "to": "other"})
     assert (await rig.ask("x" * 990 + "needle")).model == "other"

@@ -116,8 +116,10 @@ class NamedStage:
 
     async def _find(self, request: Request, text: str) -> NamedRoute | None:
         """Return the route that a chat belongs to, and count how it was found, or why it was not."""
-        tenant = request.trace.tenant
-        routes = [route for route in self.routes if route.open_to(request.model, tenant)] if text else []
+        model, tenant = request.model, request.trace.tenant
+        if not text or model not in self._models:
+            return None
+        routes = [route for route in self.routes if route.open_to(model, tenant)]
         for route in routes:
             if route.finds(text):
                 self._note(route.name, "pattern")
