@@ -61,21 +61,14 @@ ADJECTIVES = ("small", "wooden", "old", "heavy", "round", "cheap", "modern", "br
 NOUNS = ("boat", "violin", "fence", "lamp", "kettle", "tent", "ladder", "clock", "bicycle", "piano")
 PLACES = ("in a garden", "at the coast", "on a roof", "in winter", "with a child", "near a road", "at night")
 
-WRK = """
-wrk.method = "POST"
-{headers}
+#: Takes one body after the other.
+SCRIPT = """
 local bodies = {{}}
 for line in io.lines("{bodies}") do bodies[#bodies + 1] = line end
 local n = 0
 request = function()
   n = n % #bodies + 1
   return wrk.format(nil, nil, nil, bodies[n])
-end
-function done(summary, latency, requests)
-  local e = summary.errors
-  io.write(string.format('RESULT {{"requests": %d, "seconds": %.6f, "p50_ms": %.6f, "errors": %d}}\\n',
-    summary.requests, summary.duration / 1e6, latency:percentile(50) / 1e3,
-    e.connect + e.read + e.write + e.status + e.timeout))
 end
 """
 
@@ -120,37 +113,14 @@ class Load:
 
     def offer(self, running: Running, what: str, connections: int, seconds: int) -> Figures:
         """Load ``running`` for ``seconds`` and return what the generator reports."""
-        bench = self.bench
         self._files += 1
-        path = bench.folder / f"bodies-{self._files}.jsonl"
+        path = self.bench.folder / f"bodies-{self._files}.jsonl"
         path.write_text("\n".join(bodies(what, self._files)) + "\n")
         try:
-            if bench.wrk is None:
-                return self._own(running, path, connections, seconds)
-            script = bench.folder / "bodies.lua"
-            headers = "\n".join(f'wrk.headers["{k}"] = "{v}"' for k, v in running.headers.items())
-            script.write_text(WRK.format(headers=headers, bodies=path))
-            words = [bench.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "--latency"]
-            text = bench._generate([*words, "-s", str(script), running.url])
-            line = next((line for line in text.splitlines() if line.startswith("RESULT ")), None)
-            if line is None:
-                raise Failed(f"wrk against {running.name} gave no result")
-            found: Figures = json.loads(line[7:])
-            return found
+            options = ["--prompts", str(path)]
+            return self.bench.offer(running, SCRIPT.format(bodies=path), options, connections, seconds)
         finally:
             path.unlink()
-
-    def _own(self, running: Running, path: Path, connections: int, seconds: int) -> Figures:
-        words = [sys.executable, "-m", "hasten", "bench", running.url, "--no-stream", "--model", MODEL]
-        words += ["-c", str(connections), "-d", str(seconds), "--prompts", str(path), "--json", "-"]
-        summary = json.loads(self.bench._generate(words))["targets"][0]["summary"]
-        p50 = summary["e2e_ms"] and summary["e2e_ms"]["p50"]
-        return {
-            "requests": summary["ok"],
-            "seconds": summary["wall_s"],
-            "p50_ms": p50,
-            "errors": summary["failed"],
-        }
 
     def measure(self, running: Running, what: str, connections: int, canned: Canned) -> Figures:
         """Measure one case once.

@@ -11,7 +11,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from candidates import Candidate, Running, body
+from candidates import MODEL, Candidate, Running, body
 from processes import Child, Failed, free_port
 from upstream import Canned
 
@@ -21,8 +21,8 @@ Figures = dict[str, float | None]
 
 WRK = """
 wrk.method = "POST"
-wrk.body = [==[{body}]==]
 {headers}
+{script}
 function done(summary, latency, requests)
   local e = summary.errors
   io.write(string.format('RESULT {{"requests": %d, "seconds": %.6f, "p50_ms": %.6f, "errors": %d}}\\n',
@@ -47,23 +47,29 @@ class Bench:
     # -- whole answers
 
     def load(self, running: Running, connections: int, seconds: int) -> Figures:
-        """Offer whole (not streamed) requests over ``connections`` and return what the generator reports."""
+        """Offer one whole (not streamed) request again and again; return what the generator reports."""
+        return self.offer(running, f"wrk.body = [==[{body(stream=False)}]==]", [], connections, seconds)
+
+    def offer(
+        self, running: Running, script: str, options: Sequence[str], connections: int, seconds: int
+    ) -> Figures:
+        """Offer the requests that ``script`` makes in wrk, or ``options`` make in the project's own load generator."""
         if self.wrk is None:
-            return self._load_own(running, connections, seconds)
-        script = self.folder / f"{running.name}.lua"
+            return self._offer_own(running, options, connections, seconds)
+        path = self.folder / f"{running.name}.lua"
         headers = "\n".join(f'wrk.headers["{name}"] = "{value}"' for name, value in running.headers.items())
-        script.write_text(WRK.format(body=body(stream=False), headers=headers))
+        path.write_text(WRK.format(headers=headers, script=script))
         words = [self.wrk, "-t1", f"-c{connections}", f"-d{seconds}s", "--timeout", "60s", "--latency"]
-        text = self._generate([*words, "-s", str(script), running.url])
+        text = self._generate([*words, "-s", str(path), running.url])
         line = next((line for line in text.splitlines() if line.startswith("RESULT ")), None)
         if line is None:
             raise Failed(f"wrk against {running.name} gave no result")
         found: Figures = json.loads(line[7:])
         return found
 
-    def _load_own(self, running: Running, connections: int, seconds: int) -> Figures:
-        words = [sys.executable, "-m", "hasten", "bench", running.url, "--no-stream", "--model", "bench"]
-        words += ["-c", str(connections), "-d", str(seconds), "--json", "-"]
+    def _offer_own(self, running: Running, options: Sequence[str], connections: int, seconds: int) -> Figures:
+        words = [sys.executable, "-m", "hasten", "bench", running.url, "--no-stream", "--model", MODEL]
+        words += ["-c", str(connections), "-d", str(seconds), *options, "--json", "-"]
         for name, value in running.headers.items():
             words += ["-H", f"{name}: {value}"]
         summary = json.loads(self._generate(words))["targets"][0]["summary"]

@@ -108,9 +108,9 @@ WHOLE = {
     "engines: {e: {kind: vllm}}": "engines.e.kind (line 1): is 'vllm'; allowed: llama, openai",
     "engines: {e: 7}": "engines.e.kind (line 1): is missing; allowed: llama, openai",
     "engines: {'a b': {kind: llama}}": "engines.a b (line 1): expected str matching regex",
-    "models: {m: {engines: []}}": "models.m.engines (line 1): expected array of length >= 1",
+    "models: {m: {engines: []}}": "models.m.engines (line 1): needs engines that serve it, or tiers",
     "models: {m: {engines: [x]}}": "models.m.engines.0 (line 1): 'x' is not defined; there are: none",
-    "models: {m: {}}": "models.m.engines (line 1): this key is required",
+    "models: {m: {}}": "models.m.engines (line 1): needs engines that serve it, or tiers to choose from",
     GOOD + "models: {}": "models (line 3): given twice, first on line 2",
     GOOD.replace(
         "[e]}", "[e], fallback: [m]}"

@@ -15,6 +15,7 @@ PAGE = (DOCS / "configuration.md").read_text()
 SECTIONS = [
     settings.Server,
     settings.Model,
+    settings.Routing,
     settings.Circuit,
     settings.Log,
     settings.Tenant,
@@ -30,6 +31,7 @@ HEADINGS = {
     settings.Semantic: "### cache.semantic",
     settings.Redis: "### cache.redis",
     settings.RouteCache: "### routes.cache",
+    settings.Routing: "### models.route",
 }
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"
@@ -48,7 +50,8 @@ def test_every_key_is_documented(section: type[msgspec.Struct]) -> None:
     plural = "s" if section in (settings.Model, settings.Tenant, settings.Route) else ""
     heading = HEADINGS.get(section, f"## {'engines' if kind else section.__name__.lower() + plural}")
     text = under(heading)
-    missing = [f.encode_name for f in msgspec.structs.fields(section) if f"| `{f.encode_name}` |" not in text]
+    named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
+    missing = [f.encode_name for f in msgspec.structs.fields(section) if f.encode_name not in named]
     assert not missing
 
 
@@ -79,6 +82,13 @@ def test_the_named_routes_example_is_valid() -> None:
         "models: {", "models: {fast: {engines: [e]}, "
     )
     assert list(config.parse(models + example, environ={}).routes) == ["greeting", "refunds", "news"]
+
+
+def test_routings_examples_are_valid() -> None:
+    engine = "{kind: openai, base_url: 'http://127.0.0.1:1/v1'}"
+    page = (DOCS / "routing.md").read_text()
+    for example in YAML.findall(page.partition("\n## Named routes\n")[0]):
+        config.parse(f"engines: {{small: {engine}, large: {engine}}}\n{example}", environ={})
 
 
 def test_every_metric_is_documented() -> None:

@@ -84,7 +84,7 @@ class App:
         )
         count = counter(metrics)
         self.cache = make_cache(settings, count, metrics.folder, former)
-        self.route = make_route(settings, count, metrics.folder, self.dispatch)
+        self.route = make_route(settings, count, metrics.folder, self.dispatch, former)
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
@@ -204,12 +204,15 @@ def make_named(
 
 
 def make_route(
-    settings: Settings, count: Count, folder: Path | None, dispatch: Dispatch
+    settings: Settings, count: Count, folder: Path | None, dispatch: Dispatch, former: App | None
 ) -> RouteStage | None:
-    """Return the route stage, ``None`` if no name has tiers."""
+    """Return the route stage, ``None`` if no name has tiers; it goes on with what that of ``former`` has seen."""
     if not any(model.tiers for model in settings.models.values()):
         return None
-    return RouteStage(settings, Complexity(), dispatch.available, count, folder)
+    stage = RouteStage(settings, Complexity(), dispatch.available, count, folder)
+    if former is not None and former.route is not None:
+        stage.inherit(former.route)
+    return stage
 
 
 def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:

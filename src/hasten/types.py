@@ -247,7 +247,8 @@ class Stream:
 
     Push, not pull: a chunk goes from the engine's socket to the client's in one call, without a task, a
     future or a queue between. What comes before the sink is attached is kept for it. ``wanted``: set by a stage that
-    shares the stream; says whether others still read it when this client leaves: then the source goes on, for the taps.
+    shares the stream; says whether others still read it when this client leaves or reads slowly: then the source goes
+    on, for the taps, and what a slow client has not taken is kept for it here and not in its socket's buffer.
     """
 
     __slots__ = (
@@ -318,15 +319,36 @@ class Stream:
             self._release(self._feed_taps)
         elif shared:
             self.feed = self._feed_taps
+            self._early = []
 
     def pause(self) -> None:
         """From accept: the client reads slowly. The source waits for it, unless others read too."""
         if self.wanted is None or not self.wanted():
             self.source.pause()
+        if self.wanted is not None:
+            self.feed = self._hold
 
     def resume(self) -> None:
         """From accept: the client caught up."""
+        if self.feed == self._hold:
+            self.feed = self._feed_taps
+            held, self._early = self._early, []
+            for i, chunk in enumerate(held, 1):
+                if self._sink is not None:
+                    self._sink.on_chunk(chunk)
+                if self.feed == self._hold:  # it is full again
+                    self._early = held[i:]
+                    return
+            if self._ended and held and self._sink is not None:
+                self._sink.on_end(self.error)
         self.source.resume()
+
+    def _hold(self, chunk: Chunk) -> None:
+        if self.wanted is None or not self.wanted():  # the others have left
+            self.source.pause()
+        for tap in self.taps:
+            tap.on_chunk(chunk)
+        self._early.append(chunk)
 
     def _feed_taps(self, chunk: Chunk) -> None:
         for tap in self.taps:
@@ -339,7 +361,7 @@ class Stream:
             call(self.error)
         for tap in self.taps:
             tap.on_end(self.error)
-        if self._sink is not None:
+        if self._sink is not None and not self._early:
             self._sink.on_end(self.error)
 
     def __repr__(self) -> str:

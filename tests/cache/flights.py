@@ -90,6 +90,7 @@ class Client(Sink):
         self.stream: Stream | None = None
         self.failed: BaseException | None = None
         self.gone = False
+        self.full_at = 0
         self.task: asyncio.Task[None] | None = None
         self.running = asyncio.get_running_loop().create_task(self._run(stage, upstream))
         self.task = self.running
@@ -113,6 +114,8 @@ class Client(Sink):
     def on_chunk(self, chunk: Chunk) -> None:
         assert not self.gone
         super().on_chunk(chunk)
+        if len(self.chunks) == self.full_at and self.stream is not None:
+            self.stream.pause()
 
     def on_end(self, error: HastenError | None) -> None:
         super().on_end(error)

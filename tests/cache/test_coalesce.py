@@ -100,6 +100,50 @@ async def test_a_slow_leader_does_not_hold_a_joiner_up() -> None:
     assert call.source.calls == ["pause", "resume"]  # another one reads
 
 
+async def test_what_a_slow_leader_has_not_taken_is_not_written_to_its_socket() -> None:
+    stage, upstream = make_stage(), Upstream()
+    leader, joiner = Client(stage, upstream), Client(stage, upstream)
+    await settle()
+    call = upstream.calls[0]
+    call.answer()
+    await settle()
+    call.feed()
+    assert leader.stream is not None
+    leader.stream.pause()
+    for _ in range(4):
+        call.feed()
+    assert (leader.raw, joiner.raw) == (numbers(1), numbers(5))
+    leader.full_at = 3  # its socket takes so many, and no more
+    leader.stream.resume()
+    call.feed()
+    assert (leader.raw, joiner.raw) == (numbers(3), numbers(6))
+    call.end()
+    assert joiner.ended
+    assert not leader.ended
+    leader.stream.resume()
+    assert leader.raw == numbers(6)
+    assert leader.ended
+
+
+async def test_the_engine_waits_for_a_slow_leader_that_is_left_alone() -> None:
+    stage, upstream = make_stage(), Upstream()
+    leader, joiner = Client(stage, upstream), Client(stage, upstream)
+    await settle()
+    call = upstream.calls[0]
+    call.answer()
+    await settle()
+    assert leader.stream is not None
+    leader.stream.pause()
+    call.feed()
+    joiner.leave()
+    call.feed()
+    assert call.source.calls[-1] == "pause"
+    assert leader.raw == b""
+    leader.stream.resume()
+    assert call.source.calls[-1] == "resume"
+    assert leader.raw == numbers(2)
+
+
 @pytest.mark.parametrize("streamed", [False, True])
 async def test_a_failure_reaches_all(streamed: bool) -> None:
     stage, upstream = make_stage(), Upstream()
@@ -235,7 +279,9 @@ async def test_what_nobody_joined_is_not_kept_over_the_limit() -> None:
 Step = tuple[str, int]
 STEPS = st.lists(
     st.tuples(
-        st.sampled_from(["join", "leave", "head", "feed", "end", "fail", "pause", "resume", "settle"]),
+        st.sampled_from(
+            ["join", "leave", "head", "feed", "end", "fail", "pause", "resume", "full", "settle"]
+        ),
         st.integers(0, 4),
     ),
     max_size=24,
@@ -256,6 +302,8 @@ async def play(steps: list[Step], limit: int) -> None:
                 client.leave()
             case "pause" | "resume" if client.stream is not None:
                 getattr(client.stream, step)()
+            case "full":
+                client.full_at = len(client.chunks) + 1 + i
             case "head" if call is not None and call.running:
                 call.answer()
             case "feed" if call is not None:
@@ -277,8 +325,9 @@ async def play(steps: list[Step], limit: int) -> None:
             call.end()
     await settle()
     for client in clients:
-        if client.stream is not None:
-            client.stream.resume()
+        for _ in range(2):  # the first time it may be full again
+            if client.stream is not None:
+                client.stream.resume()
     whole = {numbers(c.fed) for c in upstream.calls if c.over}
     for client in clients:
         assert client.running.done(), "somebody was left waiting"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hasten.cache.semantic.compare import DIFFERENT, SAME, answer_text, by_meaning, cosine, same_answer
+from hasten.cache.semantic.compare import DIFFERENT, SAME, answer_text, by_meaning, same_answer
 from tests.cache.parts import stream_of
 
 LONG = "The capital of France is Paris"
@@ -47,7 +47,6 @@ def test_both_ways_the_same(a: str, b: str) -> None:
 
 def test_by_meaning() -> None:
     assert [by_meaning(x) for x in (1.0, SAME, 0.75, DIFFERENT, 0.1)] == [True, True, None, None, False]
-    assert cosine([0.6, 0.8], [0.6, 0.8]) == pytest.approx(1.0)
 
 
 def test_the_text_of_an_answer() -> None:

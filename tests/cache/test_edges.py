@@ -17,7 +17,7 @@ from hasten.cache.report import Report
 from hasten.cache.stage import CacheStage
 from hasten.cache.store.base import Stats
 from hasten.cache.store.memory import MemoryStore
-from hasten.errors import Forbidden, InvalidField, NotFound
+from hasten.errors import EngineReset, Forbidden, HastenError, InvalidField, NotFound
 from hasten.testing import FakeSource, ScriptedUpstream
 from hasten.types import Event, Reply, Request, Stream
 from tests.cache.flights import settle
@@ -40,25 +40,29 @@ class Engine:
         self.streams: list[Stream] = []
         self.hold_streams = False
         self.text = "Hi"
+        self.usage: dict[str, int] | None = None
+        self.error: HastenError | None = None  # a stream ends with it
 
     async def __call__(self, asked: Request) -> Reply:
         self.asked.append(asked)
         asked.trace.engine, asked.trace.served_model = "e", "m"
         await self.go.wait()
         if not asked.stream:
-            body = answer(self.text)
+            if self.error is not None:
+                raise self.error
+            body = msgspec.json.encode({**msgspec.json.decode(answer(self.text)), "usage": self.usage})
             return Reply(body=body, event=msgspec.json.decode(body, type=Event))
         stream = Stream(FakeSource())
-        events = [
+        events: list[dict[str, Any]] = [
             {"choices": [{"index": 0, "delta": {"content": self.text}}]},
-            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}]},
+            {"choices": [{"index": 0, "delta": {}, "finish_reason": "stop"}], "usage": self.usage},
         ]
         for chunk in chunks_of(stream_of(events)):
             stream.feed(chunk)
         if self.hold_streams:
             self.streams.append(stream)
         else:
-            stream.end()
+            stream.end(self.error)
         return Reply(content_type=b"text/event-stream", stream=stream)
 
 
@@ -82,6 +86,12 @@ def user(text: str, **more: Any) -> dict[str, Any]:
 
 def text_of(reply: Reply) -> str:
     return (drain(reply).raw if reply.stream is not None else reply.body).decode()
+
+
+async def settled(stage: CacheStage) -> None:
+    """Wait until nothing runs in the background."""
+    while stage._tasks:
+        await asyncio.sleep(0.001)
 
 
 # -- who shares a call
@@ -140,9 +150,7 @@ async def test_nothing_is_left_behind() -> None:
         for i in range(200):
             asked = request(tenant=f"t{i}", **user(f"{ASKED} {i % 7}", stream=bool(i % 2)))
             text_of(await stage(asked, engine))
-        await settle()
-        while stage._tasks:
-            await asyncio.sleep(0.001)
+        await settled(stage)
         assert not stage._flights
         assert not stage._renewing
 
@@ -181,6 +189,57 @@ async def test_a_stale_answer_is_renewed_once_and_keeps_its_tags_and_age(stream:
     assert await stage.store.get(entry.key) is None
 
 
+@pytest.mark.parametrize("asked", [ASKED, STORED.upper()])
+async def test_a_stale_answer_to_another_wording_is_renewed_in_that_wording(asked: str) -> None:
+    async with Rig() as rig:
+        stage, engine = stage_of(rig, ttl=100, stale=1000), Engine()
+        headers = {b"x-hasten-cache-tags": b"docs", b"x-hasten-cache-ttl": b"10"}
+        text_of(await stage(request(headers=headers, **user(STORED)), engine))
+        await settle()
+        rig.pairs[STORED, asked] = LIMIT
+        rig.clock.now += 11
+        engine.text = "New"
+        engine.go.clear()
+        for _ in range(2):  # nobody waits for the renewal, which is made once
+            stale = request(**user(asked))
+            assert "Hi" in text_of(await asyncio.wait_for(stage(stale, engine), 5))
+            assert stale.trace.cache == "semantic"
+            assert ", stale, being renewed; stored 11 s ago" in stale.trace.cache_why
+            await settle()
+        engine.go.set()
+        await settled(stage)
+        assert [seen.body for seen in engine.asked[1:]] == [stale.body]
+        fresh = request(**user(asked))
+        assert "New" in text_of(await stage(fresh, engine))
+        assert fresh.trace.cache == "exact"
+        entry = await stage.store.get(stage.keys.of(fresh).key)
+        assert entry is not None
+        assert entry.expires - entry.created == pytest.approx(10)
+        assert "tag::docs" in entry.tags
+        assert "Hi" in text_of(await stage(request(**user(STORED)), engine))  # and is renewed now
+        await settled(stage)
+        assert "New" in text_of(await stage(request(**user(STORED)), engine))
+        assert not stage._renewing
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_renewals_are_counted_with_what_they_cost(stream: bool) -> None:
+    clock = Clock()
+    stage, engine = stage_of(clock=clock, ttl=100, stale=1000), Engine()
+    text_of(await stage(request(stream=stream), engine))
+    assert not any("renewal" in name for name, *_ in counts(stage))
+    usage = {"prompt_tokens": 3, "completion_tokens": 4}
+    for engine.usage, engine.error in ((usage, None), (None, EngineReset("gone"))):
+        clock.now += 101
+        assert "Hi" in text_of(await stage(request(stream=stream), engine))
+        await settle()
+    seen = counts(stage)
+    assert seen["hasten_cache_renewals_total", "answered"] == 1
+    assert seen["hasten_cache_renewals_total", "engine_reset"] == 1
+    assert seen["hasten_cache_renewal_tokens_total", "input"] == 3
+    assert seen["hasten_cache_renewal_tokens_total", "output"] == 4
+
+
 # -- what is kept
 
 
@@ -200,7 +259,7 @@ async def test_what_was_invalidated_meanwhile_is_not_kept_at_all(stream: bool) -
             assert counts(stage)["hasten_cache_unstored_total", "invalidated"] == 1
 
 
-@pytest.mark.parametrize("value", [b"1e400", b'"\xff"', b"-1e9999", b"[[1e400]]"])
+@pytest.mark.parametrize("value", [b"1e400", b'"\xff"', b"-1e9999", b"[[1e400]]", b'{"a":1,"a":2}'])
 async def test_what_only_the_engine_can_read_goes_to_it(value: bytes) -> None:
     stage, engine = stage_of(), Engine()
     asked = request()
@@ -209,13 +268,6 @@ async def test_what_only_the_engine_can_read_goes_to_it(value: bytes) -> None:
         assert "Hi" in text_of(await stage(asked, engine))
         assert (asked.trace.cache, asked.trace.cache_why) == ("bypass", "unreadable")
     assert len(engine.asked) == 2
-
-
-async def test_of_a_key_that_is_there_twice_the_last_one_counts_everywhere() -> None:
-    stage = stage_of()
-    twice, once = request(), request(temperature=1)
-    twice.body = once.body[:-1] + b',"temperature":0}'
-    assert stage.keys.of(twice).key == stage.keys.of(request(temperature=0)).key
 
 
 def test_a_digit_that_is_none_in_ascii() -> None:

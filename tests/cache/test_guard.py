@@ -60,6 +60,9 @@ class FakeStore:
     def epochs(self, tags: Sequence[str]) -> tuple[int, ...]:
         return tuple(self.local.count(tag) for tag in tags)
 
+    def allows(self, entry: Entry) -> bool:
+        return self.epochs(entry.tags) == entry.epochs
+
     async def invalidate(self, tags: Sequence[str]) -> None:
         self.local += tags
         await self._do("invalidate")
@@ -140,6 +143,8 @@ async def test_a_store_that_is_well() -> None:
         assert await guard.purge("acme") == 1
         await guard.invalidate(["a"])
         assert guard.epochs(["a"]) == (1,)
+        assert guard.allows(entry("old", tags=("a",), epochs=(1,)))
+        assert not guard.allows(entry("old", tags=("a",), epochs=(0,)))
         assert guard.stats().entries == 1
     assert not troubles
     assert store.calls["close"] == 1

@@ -7,6 +7,7 @@ import json
 from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -244,3 +245,65 @@ def test_the_same_words_in_two_chats_never_meet() -> None:
     assert b.scope is not None
     assert a.scope != b.scope
     assert canonical_key(a.scope, "yes cancel it") != canonical_key(b.scope, "yes cancel it")
+
+
+# -- a key that is there twice
+
+WORDS = st.text('a:"{é/', max_size=3)
+TREES: st.SearchStrategy[Any] = st.recursive(
+    st.none() | st.integers() | WORDS,
+    lambda inner: st.lists(inner, max_size=3) | st.lists(st.tuples(WORDS, inner), max_size=4).map(tuple),
+    max_leaves=8,
+)
+
+
+def written(tree: Any, how: st.DataObject) -> str:
+    """Return a tree as JSON, in any of the ways it can be written; a tuple is an object's pairs."""
+    space = how.draw(st.sampled_from(["", " ", "\n\t"]))
+    if isinstance(tree, tuple):
+        pairs = [f"{written(k, how)}{space}:{space}{written(v, how)}" for k, v in tree]
+        return "{" + f",{space}".join(pairs) + "}"
+    if isinstance(tree, list):
+        return "[" + ",".join(written(each, how) for each in tree) + space + "]"
+    if isinstance(tree, str):
+        match how.draw(st.sampled_from(["plain", "ascii", "upper", "lower"])):
+            case "upper":
+                return '"' + "".join(f"\\u{ord(c):04X}" for c in tree) + '"'
+            case "lower":
+                return '"' + "".join(f"\\u{ord(c):04x}" for c in tree) + '"'
+            case kind:
+                return json.dumps(tree, ensure_ascii=kind == "ascii").replace("/", "\\/")
+    return json.dumps(tree)
+
+
+def repeats(tree: Any) -> bool:
+    if isinstance(tree, tuple):
+        keys = [key for key, _ in tree]
+        return len(set(keys)) < len(keys) or any(repeats(value) for _, value in tree)
+    return isinstance(tree, list) and any(map(repeats, tree))
+
+
+@settings(max_examples=400, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(TREES, st.booleans(), st.sampled_from(["", "x", "user"]), st.data())
+def test_a_body_with_a_key_twice_has_no_key(tree: Any, usage: bool, ignored: str, how: st.DataObject) -> None:
+    options = (("include_usage", usage), ("x", tree)) if usage else (("include_usage", usage),)
+    whole: Any = (
+        ("model", "m"),
+        ("messages", []),
+        ("x", tree),
+        ("stream_options", options),
+        ("stream", True),
+    )
+    keys = Keys(build(cache={"ignore": [ignored]})) if ignored else KEYS
+    body = written(whole, how).encode()
+    if repeats(tree):
+        with pytest.raises(ValueError, match="twice"):
+            of(body, keys=keys)
+    else:
+        of(body, keys=keys)
+
+
+def test_where_it_is_not_sure_there_is_no_key_either() -> None:
+    of({**BODY, "user": "\\u0020"})
+    with pytest.raises(ValueError, match="twice"):
+        of({**BODY, "user": "\\u003a"})  # a backslash, and then what looks like a colon

@@ -72,9 +72,12 @@ def whole_of(body: bytes, streamed: bool, kind: str = "chat") -> Any:
     return None if reply is None else msgspec.json.decode(reply.body)
 
 
-def stream_from(body: bytes, streamed: bool, usage: bool, kind: str = "chat") -> bytes | None:
+def stream_from(
+    body: bytes, streamed: bool, usage: bool, kind: str = "chat", counted: bool = False
+) -> bytes | None:
+    """Return the replay to who asks for token counts or not; ``counted``: whether the entry's request did."""
     asked = request(kind, stream=True, stream_options={"include_usage": usage})
-    reply = replay(entry(body, streamed), asked)
+    reply = replay(entry(body, streamed, usage=counted), asked)
     return None if reply is None else drain(reply).raw
 
 
@@ -156,7 +159,7 @@ def test_the_same_form_is_the_same_bytes(made: tuple[dict[str, Any], bytes], usa
     assert stream_from(raw, True, usage=True) == raw
     bare = stream_of([e for e in events_of(raw) if e["choices"]])
     assert stream_from(bare, True, usage=False) == bare
-    assert stream_from(raw, True, usage=False) == bare
+    assert stream_from(raw, True, usage=False, counted=True) == bare
     body = msgspec.json.encode(answer)
     reply = replay(entry(body), request())
     assert reply is not None
@@ -179,6 +182,14 @@ def test_text_completions_both_ways() -> None:
 # -- usage
 
 
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("sent", [True, False])
+@pytest.mark.parametrize("kind", ["chat", "messages"])
+def test_who_asks_in_the_same_way_gets_the_same(asked: bool, sent: bool, kind: str) -> None:
+    raw = stream_of([{"choices": [], "usage": USAGE}] * sent)
+    assert stream_from(raw, True, usage=asked, kind=kind, counted=asked) == raw
+
+
 @pytest.mark.parametrize("space", ["", " "])
 def test_a_stream_without_usage_never_answers_who_wants_it(space: str) -> None:
     last = b'{"choices":[{"index":0,"delta":{},"finish_reason":"stop"}]'
@@ -186,7 +197,8 @@ def test_a_stream_without_usage_never_answers_who_wants_it(space: str) -> None:
     text = b'{"choices":[{"index":0,"delta":{"content":"\\"usage\\":{\\"prompt_tokens\\":3}"}}]}'
     raw = b"data: %b\n\ndata: %b%b\n\ndata: [DONE]\n\n" % (text, last, inside)
     assert stream_from(raw, True, usage=True) is None
-    assert stream_from(raw, True, usage=False) == raw
+    for counted in (True, False):
+        assert stream_from(raw, True, usage=False, counted=counted) == raw
     assert stream_from(b'{"choices":[{"index":0,"message":{},"finish_reason":"stop"}]}', False, True) is None
 
 

@@ -255,6 +255,61 @@ async def test_an_answer_that_was_wrong_is_not_served_to_equal_forms() -> None:
         assert (await rig.look("what is the capital of france")).serve
 
 
+FRANCE = ("What is the capital of France?", "what is the capital of france", "What's the capital of France")
+
+
+@pytest.mark.parametrize("again", FRANCE[:2])
+async def test_distrust_outlives_a_newer_answer_of_the_same_form(again: str) -> None:
+    async with Rig() as rig:
+        question = await rig.learn(FRANCE[0], "It is Lyon, as far as I know.")
+        assert await rig.cache.feedback(question.key, False)
+        rig.clock.now += 1
+        await rig.learn(
+            again, "It is Paris, as far as I know."
+        )  # without a look-up, as a renewal or a refresh
+        assert "was wrong before" in (await rig.look(FRANCE[2])).why
+        await rig.ask(FRANCE[2], "It is Marseille, as far as I know.")
+        assert "was wrong before" in (await rig.look(FRANCE[1])).why
+
+
+async def test_distrust_outlives_a_look_up_that_was_passed_by() -> None:
+    async with Rig() as rig:
+        question = await rig.learn(FRANCE[0])
+        assert await rig.cache.feedback(question.key, False)
+        rig.clock.now += 1
+        rig.cache.dial.level = 0.0
+        assert (await rig.ask(FRANCE[1], "It is another city.")).why == "not in the share"
+        rig.cache.dial.level = 1.0
+        assert "was wrong before" in (await rig.look(FRANCE[2])).why
+
+
+async def test_trust_comes_back_with_an_answer_that_is_the_same() -> None:
+    async with Rig() as rig:
+        question = await rig.learn(FRANCE[0], "It is Paris, as far as I know.")
+        assert await rig.cache.feedback(question.key, False)
+        assert not (await rig.ask(FRANCE[1], "It is 5 miles away.")).serve
+        assert not (await rig.ask(FRANCE[2], "It is 5 miles away.")).serve
+        assert (await rig.look(FRANCE[1])).serve
+
+
+async def test_what_was_learnt_ends_with_an_invalidation() -> None:
+    async with Rig() as rig:
+        question = await rig.learn(FRANCE[0])
+        assert await rig.cache.feedback(question.key, False)
+        await rig.store.invalidate(["tenant:acme"])
+        await rig.learn(FRANCE[1])
+        assert (await rig.look(FRANCE[2])).serve
+
+
+async def test_what_was_learnt_of_one_form_is_not_anothers() -> None:
+    async with Rig() as rig:
+        question = await rig.learn(STORED)
+        rig.pairs[STORED, ASKED] = LIMIT - 1
+        assert await rig.cache.feedback(question.key, False)
+        assert not (await rig.ask(ASKED, "It is another matter altogether.")).serve
+        assert (await rig.stored(ASKED)).marks == ()
+
+
 async def test_a_refusal_that_was_right_is_no_reason_for_distrust() -> None:
     async with Rig() as rig:
         await rig.learn(STORED, "It takes 5 days.")
@@ -290,12 +345,12 @@ async def test_feedback_on_nothing() -> None:
 
 async def test_too_many_different_answers_turn_the_dial_to_nothing(caplog: pytest.LogCaptureFixture) -> None:
     async with Rig(holdback=1.0, share=1.0) as rig:
-        await rig.learn("What is the capital of France?", "It takes 5 days.")
         with caplog.at_level(logging.ERROR, "hasten.cache"):
-            for i in range(30):
+            for i in range(26):
                 assert rig.cache.dial.level == (1.0 if rig.cache._wrong < 5 else 0.0)
-                mark = "?" * (i + 2)
-                await rig.ask(f"What is the capital of France{mark}", f"It takes {i + 6} days.")
+                place = chr(ord("a") + i) * 5  # of a form that was wrong once, no more is compared
+                await rig.learn(f"What is the capital of {place}?", "It takes 5 days.")
+                await rig.ask(f"what is the capital of {place}", "It takes 6 days.")
                 if rig.cache.dial.level == 0.0:
                     break
         assert rig.cache.dial.level == 0.0

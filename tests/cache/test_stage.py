@@ -98,6 +98,20 @@ async def test_a_stream_without_usage_does_not_answer_who_wants_it() -> None:
         assert b'"usage"' not in third.content
 
 
+@pytest.mark.parametrize("asked", [True, False])
+@pytest.mark.parametrize("sent", [True, False])
+async def test_a_streamed_hit_is_byte_identical_whatever_the_engine_counts(asked: bool, sent: bool) -> None:
+    end = {"choices": [], "usage": {"prompt_tokens": 1, "completion_tokens": 2}}
+    events = [chunk(delta={"content": "Hello there"}), chunk(finish_reason="stop")]
+    script = Script(events=(*events, *[json.dumps(end)] * sent, "[DONE]"))
+    async with ScriptedUpstream(script) as up, cached(up) as gw:
+        options = {"stream": True, "stream_options": {"include_usage": asked}}
+        first, second = await gw.chat(**options), await gw.chat(**options)
+        assert (how(first), how(second)) == ("miss", "exact")
+        assert first.content == second.content
+        assert (b'"usage"' in first.content) == sent
+
+
 async def test_anthropic_clients_hit_in_their_own_format() -> None:
     body = {"model": "m", "max_tokens": 50, "messages": user("Capital of France?")}
     async with ScriptedUpstream() as up, cached(up) as gw:
@@ -295,7 +309,7 @@ async def test_tool_calls_are_kept_on_request() -> None:
 async def test_a_thousand_identical_requests_make_one_call() -> None:
     async with ScriptedUpstream(Script(ttft=0.3)) as up, cached(up) as gw:
         limits = httpx.Limits(max_connections=1000)
-        async with httpx.AsyncClient(base_url=gw.url, limits=limits, timeout=30, trust_env=False) as http:
+        async with httpx.AsyncClient(base_url=gw.url, limits=limits, timeout=120, trust_env=False) as http:
             body = {"model": "m", "messages": user("x")}
             answers = await asyncio.gather(
                 *(http.post("/v1/chat/completions", json=body) for _ in range(1000))

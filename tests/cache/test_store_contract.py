@@ -6,10 +6,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from hasten.cache.store.base import Store
+from hasten.cache.store.epochs import ALL, KEPT
 from tests.cache.stores import FACTORIES, SHARED, START, Clock, Make, asked, digest, entry, vector
 
 SCOPE = digest("scope")
@@ -127,9 +129,9 @@ async def test_invalidation_reaches_what_is_kept_and_what_is_under_way(make: Mak
         assert await store.get(digest("untagged")) is not None
         assert await store.get(digest("other")) is not None
 
+        assert await store.get(b"") is None  # hears of it
         after = store.epochs(["a", "b"])
-        assert after[0] == before[0]
-        assert after[1] > before[1]
+        assert after > before
         await store.put(asked("kept", tags=("a", "b"), epochs=after), vector((0, 1)))
         assert await store.get(digest("kept")) is not None
         assert await near(store, (0, 1)) == [(digest("kept"), 1.0)]
@@ -143,6 +145,49 @@ async def test_each_invalidation_is_a_new_epoch(make: Make, clock: Clock) -> Non
             await store.invalidate(["a"])
             seen.append(store.epochs(["a"]))
         assert seen == sorted(set(seen))
+
+
+async def tagged(store: Store, name: str) -> bytes:
+    """Keep an entry whose request begins now."""
+    tags = (ALL, f"tag of {name}")
+    await store.put(entry(name, tags=tags, epochs=store.epochs(tags)))
+    return digest(name)
+
+
+def known(store: Any) -> int:
+    return len(store._epochs._known)
+
+
+async def test_invalidated_tags_are_not_remembered_for_ever(make: Make, clock: Clock) -> None:
+    async with opened(make) as store:
+        gone, early = await tagged(store, "gone"), await tagged(store, "early")
+        await store.invalidate(["tag of gone"])
+        for i in range(30):
+            # What is forgotten rules out all that is older, and it only.
+            assert (await store.get(early) is None) == (1000 * i >= KEPT)
+            assert await store.get(gone) is None
+            if i == 25:
+                late, doomed = await tagged(store, "late"), await tagged(store, "doomed")
+            clock.now += 1
+            await store.invalidate([f"{i} {n}" for n in range(1000)])
+        await store.invalidate(["tag of doomed"])
+        assert await store.get(doomed) is None
+        assert await store.get(late) is not None
+        assert known(store) <= KEPT
+
+
+async def test_nor_by_a_store_that_is_shared(make_shared: Make, clock: Clock) -> None:
+    async with opened(make_shared) as store:
+        early = await tagged(store, "early")
+        for i in range(11):
+            clock.now += 1
+            await store.invalidate([f"{i} {n}" for n in range(1000)])
+        assert await store.get(early) is None
+        late = await tagged(store, "late")
+    async with opened(make_shared) as store:
+        assert await store.get(early) is None
+        assert await store.get(late) is not None
+        assert 0 < known(store) <= KEPT
 
 
 async def test_nothing_to_invalidate(make: Make) -> None:

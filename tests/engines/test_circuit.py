@@ -251,6 +251,19 @@ async def test_retry_after_is_respected_and_told() -> None:
     assert served(a, b) == [1, 2]
 
 
+async def test_a_failure_that_leaves_nobody_says_when_the_next_may_be_asked() -> None:
+    clock = FakeClock()
+    a, b = (FakeEngine(name, *(EngineRefused("no") for _ in range(4))) for name in "ab")
+    send = dispatch(clock, a, b)
+    told = []
+    for _ in range(4):
+        clock.advance(0.25)
+        with pytest.raises(HastenError) as caught:
+            await send(request())
+        told.append((type(caught.value), caught.value.retry_after))
+    assert told == [(EngineRefused, None)] * 2 + [(EngineRefused, 1.0), (Unavailable, 1.0)]
+
+
 async def test_the_probe_is_given_back_when_the_client_leaves() -> None:
     class Slow(FakeEngine):
         async def send(self, request: Request) -> Reply:
@@ -302,7 +315,8 @@ async def test_503_with_retry_after_when_nobody_is_available() -> None:
         ScriptedUpstream(Script(status=500)) as up,
         gateway(up, circuit={"failures": 1, "open": 20}) as gw,
     ):
-        assert (await gw.chat()).status_code == 500
+        failed = await gw.chat()
+        assert (failed.status_code, failed.headers["retry-after"]) == (500, "20")
         reply = await gw.chat()
         assert (reply.status_code, reply.headers["retry-after"]) == (503, "20")
         assert reply.json()["error"]["code"] == "no_engine_available"

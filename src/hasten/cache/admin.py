@@ -17,7 +17,7 @@ from hasten.cache.stage import CacheStage
 from hasten.cache.store.base import Stats
 from hasten.errors import Forbidden, InvalidField, NotFound
 
-MAX_NAMES = 100  # tags and models a call: each is remembered for ever
+MAX_NAMES = 100  # tags and models a call
 
 
 class Invalidate(msgspec.Struct, forbid_unknown_fields=True):

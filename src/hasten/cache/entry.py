@@ -13,9 +13,10 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
 
     ``key``: the exact key. ``body``: the engine's JSON (``streamed`` false) or its server-sent events, byte for
     byte. ``expires``: until when it is fresh; ``stale_until``: until when it may be served while it is renewed.
-    ``tags``: what it can be invalidated by; ``epochs``: those tags' epochs when its request began. ``took``:
-    seconds the engine needed. ``scope``, ``canonical`` and ``text`` (the last user text) only where the
-    semantic cache may use the entry. ``marks``: what was learnt of it, the newest last.
+    ``tags``: what it can be invalidated by; ``epochs``: what was known of their invalidations when its request
+    began (:mod:`hasten.cache.store.epochs`). ``took``: seconds the engine needed. ``scope``, ``canonical`` and
+    ``text`` (the last user text) only where the semantic cache may use the entry. ``marks``: what was learnt of it,
+    the newest last. ``usage``: whether its request asked for token counts at the end of the stream.
     """
 
     key: bytes
@@ -39,6 +40,7 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     canonical: bytes | None = None
     text: str | None = None
     marks: tuple[Mark, ...] = ()
+    usage: bool = False
 
     @property
     def size(self) -> int:

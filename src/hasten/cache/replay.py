@@ -63,14 +63,13 @@ def _streamed(entry: Entry, usage: bool, at_once: bool) -> Reply | None:
         raws = [b"data: %b\n\n" % _encode(event) for event in (events if usage else events[:-1])]
         raws.append(_DONE)
     else:
+        alike = usage == entry.usage  # then it is sent as it was: some engines count unasked, others never
         raws = [entry.body]
-        has_usage = False
-        if not at_once or _USAGE.search(entry.body):
+        if not (alike and at_once):
             raws = [event + b"\n\n" for event in entry.body.split(b"\n\n") if event]
-            has_usage = any(_usage_in(raw) is not None for raw in raws)
-        if usage and not has_usage:
+        if usage and not alike and all(_usage_in(raw) is None for raw in raws):
             return None
-        if has_usage and not usage:
+        if not usage and not alike:
             raws = [raw for raw in raws if (said := _usage_in(raw)) is None or said.choices]
     now = perf_counter()
     stream = Stream(_ended)

@@ -124,10 +124,7 @@ class CacheStage:
         reply = replay(entry, request)
         if reply is None:
             return None
-        why = "exact key"
-        if self._clock() >= entry.expires:
-            why = "exact key, stale, being renewed"
-            self._renew(request, next, found, entry)
+        why = "exact key" + self._renew(request, next, found, entry)
         return self._hit(request, entry, reply, "exact", why, since)
 
     def _young(self, entry: Entry, control: Control) -> bool:
@@ -161,18 +158,13 @@ class CacheStage:
         if self.settings.coalesce:
             self._flights[form] = flight
         try:
-            question = None
-            reply: Reply | None = None
-            finding: Finding | None = None
-            if self.semantic is not None and found.scope is not None:
-                question = self.semantic.question(found)
-                if question is not None and not control.refresh:
-                    finding = await self.semantic.look(question, self.keys.group(request.trace.tenant))
-                    reply = self._serve(request, finding, control, since)
+            asked = _Asked(found, self._question(found), flight)
+            if self.semantic is not None and asked.question is not None and not control.refresh:
+                group = self.keys.group(request.trace.tenant)
+                asked.finding = await self.semantic.look(asked.question, group)
+            reply = self._serve(request, next, control, asked, since)
             if reply is None:
-                reply = await self._ask(
-                    request, next, control, _Asked(found, question, finding, flight), since
-                )
+                reply = await self._ask(request, next, control, asked, since)
         except BaseException as exc:
             flight.failed(exc)
             raise
@@ -189,10 +181,17 @@ class CacheStage:
         if self._flights.get(form) is flight:
             del self._flights[form]
 
-    def _serve(self, request: Request, finding: Finding, control: Control, since: float) -> Reply | None:
-        """Return the other wording's answer if the finding may be served."""
-        trace = request.trace
-        trace.cache_why = finding.why
+    def _question(self, found: Fingerprint) -> Question | None:
+        return self.semantic.question(found) if self.semantic is not None else None
+
+    def _serve(
+        self, request: Request, next: Handler, control: Control, asked: _Asked, since: float
+    ) -> Reply | None:
+        """Return the other wording's answer if one was found that may be served."""
+        finding = asked.finding
+        if finding is None:
+            return None
+        request.trace.cache_why = finding.why
         entry = finding.entry
         if entry is None or not finding.serve or not self._young(entry, control):
             return None
@@ -200,7 +199,8 @@ class CacheStage:
         if reply is None:
             return None
         reply.headers.append((b"x-hasten-cache-entry", entry.key.hex().encode()))
-        return self._hit(request, entry, reply, "semantic", finding.why, since)
+        why = finding.why + self._renew(request, next, asked.found, entry)
+        return self._hit(request, entry, reply, "semantic", why, since)
 
     async def _ask(
         self, request: Request, next: Handler, control: Control, asked: _Asked, since: float
@@ -237,6 +237,7 @@ class CacheStage:
                 scope=question.scope if question else None,
                 canonical=canonical_key(question.scope, question.canonical) if question else None,
                 text=question.text if question else None,
+                usage=request.include_usage,
             )
 
         if reply.stream is None:
@@ -265,7 +266,7 @@ class CacheStage:
             self._count("hasten_cache_unstored_total", (why,), 1)
             return
         entry = make()
-        if self.store.epochs(entry.tags) != entry.epochs:
+        if not self.store.allows(entry):
             self._count("hasten_cache_unstored_total", ("invalidated",), 1)
             return
         question, finding = asked.question, asked.finding
@@ -276,38 +277,50 @@ class CacheStage:
 
     # -- in the background
 
-    def _renew(self, request: Request, next: Handler, found: Fingerprint, entry: Entry) -> None:
-        """Ask anew for a stale answer, once at a time for each key; the new one keeps the old one's tags and age."""
-        if found.key in self._renewing or len(self._renewing) >= MAX_RENEWALS:
-            return
-        self._renewing.add(found.key)
+    def _renew(self, request: Request, next: Handler, found: Fingerprint, entry: Entry) -> str:
+        """Ask anew if ``entry`` is stale, once at a time for each; return what to say of it.
+
+        Asked is ``request``, another wording after a semantic hit: the entry's own is not kept. The answer is kept
+        under the request's key, with the entry's tags and time to live.
+        """
+        if self._clock() < entry.expires:
+            return ""
+        if entry.key in self._renewing or len(self._renewing) >= MAX_RENEWALS:
+            return ", stale, being renewed"
+        self._renewing.add(entry.key)
         trace = Trace()
-        trace.endpoint, trace.tenant, trace.model = (
-            request.trace.endpoint,
-            request.trace.tenant,
-            request.model,
-        )
+        trace.endpoint, trace.tenant = request.trace.endpoint, request.trace.tenant
+        trace.model = request.model
         again = Request(request.endpoint, request.fields, request.body, trace, request.headers)
         again.model, again.models = request.model, request.models
         control = Control()
-        control.refresh = True
         control.ttl = entry.expires - entry.created
         prefix = f"tag:{entry.tenant}:"
         control.tags = tuple(tag.removeprefix(prefix) for tag in entry.tags if tag.startswith(prefix))
 
         async def renew() -> None:
+            outcome = "answered"
             try:
-                reply = await self._lead(again, next, control, found, perf_counter())
+                # Not for others to join: who asks the same meanwhile is served what is stale, and does not wait.
+                flight = Flight(again, lambda: None, self.settings.max_entry_bytes)
+                asked = _Asked(found, self._question(found), flight)
+                reply = await self._ask(again, next, control, asked, perf_counter())
+                flight.landed(reply)
                 if reply.stream is not None:
-                    over = asyncio.Event()
-                    reply.stream.attach(_AtEnd(lambda error: over.set()))
-                    await over.wait()
+                    over: asyncio.Future[HastenError | None] = asyncio.get_running_loop().create_future()
+                    reply.stream.attach(_AtEnd(over.set_result))
+                    if (error := await over) is not None:
+                        raise error
             except HastenError as exc:
-                self._count("hasten_cache_bypassed_total", (f"renewal_{exc.code or exc.type}",), 1)
+                outcome = exc.code or exc.type
             finally:
-                self._renewing.discard(found.key)
+                self._renewing.discard(entry.key)
+            self._count("hasten_cache_renewals_total", (outcome,), 1)
+            self._count("hasten_cache_renewal_tokens_total", ("input",), trace.input_tokens or 0)
+            self._count("hasten_cache_renewal_tokens_total", ("output",), trace.output_tokens or 0)
 
         self._later(renew())
+        return ", stale, being renewed"
 
     def _later(self, work: Coroutine[Any, Any, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -348,12 +361,10 @@ class _Asked:
 
     __slots__ = ("finding", "flight", "found", "question")
 
-    def __init__(
-        self, found: Fingerprint, question: Question | None, finding: Finding | None, flight: Flight
-    ) -> None:
+    def __init__(self, found: Fingerprint, question: Question | None, flight: Flight) -> None:
         self.found = found
         self.question = question
-        self.finding = finding
+        self.finding: Finding | None = None
         self.flight = flight
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+import msgspec
+
 from hasten import config
 from hasten.engines import weights
 from hasten.errors import HastenError, SettingsError
@@ -42,6 +44,11 @@ def run(args: argparse.Namespace) -> int:
         where = f"llama.cpp, {engine.model}" if isinstance(engine, LlamaEngine) else engine.base_url
         print(f"  engine {name}: {where}")
     for name, model in settings.models.items():
+        if model.tiers:
+            hold = msgspec.to_builtins(model.route.hold)
+            held = ", ".join(f"{key} {value:g}" for key, value in hold.items() if value is not None)
+            print(f"  model {name}: one of {', '.join(model.tiers)} (holds {held})")
+            continue
         after = f", else {', '.join(model.fallback)}" if model.fallback else ""
         print(f"  model {name}: {', '.join(model.engines)} ({model.balance}){after}")
     return 0

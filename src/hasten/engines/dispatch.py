@@ -144,7 +144,12 @@ class Dispatch:
                     if not exc.retryable and not isinstance(exc, Unavailable):
                         raise
                     last = exc
-        raise last or self._unavailable(chain)
+        if last is None:
+            raise self._unavailable(chain)
+        wait = min(pool.wait for pool in chain)
+        if wait and last.retry_after is None:  # this failure was the last one that the circuits put up with
+            last.retry_after = wait
+        raise last
 
     def _note_fallback(self, request: Request, engine: str, reason: str) -> None:
         """Another engine is tried because ``engine`` failed or could not be asked."""

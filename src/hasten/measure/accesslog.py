@@ -50,6 +50,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     cache: str = ""
     cache_why: str = ""
     route: str = ""
+    complexity: float | None = None
     reasons: list[str] = []
     stages_ms: dict[str, float] = {}
     request: str | None = None
@@ -80,6 +81,7 @@ def entry(trace: Trace) -> Line:
         cache=trace.cache,
         cache_why=trace.cache_why,
         route=trace.way,
+        complexity=None if trace.complexity is None else round(trace.complexity, 4),
         reasons=trace.reasons,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
     )

@@ -174,25 +174,32 @@ class Registry:
         self.families = {family.name: family for family in families}
         self.path = path
         self._slots = Slots(path)
-        self._at: dict[Key, int] = {}
+        self._values: dict[Key, Value] = {}
+        self._histograms: dict[Key, Histogram] = {}
 
     def value(self, name: str, *labels: str) -> Value:
         """Return a counter or gauge, made at its first use."""
-        return Value(self._slots, self._place(name, labels))
+        key = (name, labels)
+        value = self._values.get(key)
+        if value is None:
+            value = self._values[key] = Value(self._slots, self._reserve(key))
+        return value
 
     def histogram(self, name: str, *labels: str) -> Histogram:
         """Return a histogram, made at its first use."""
-        return Histogram(self._slots, self._place(name, labels), self.families[name].bounds)
+        key = (name, labels)
+        histogram = self._histograms.get(key)
+        if histogram is None:
+            bounds = self.families[name].bounds
+            histogram = self._histograms[key] = Histogram(self._slots, self._reserve(key), bounds)
+        return histogram
 
-    def _place(self, name: str, labels: tuple[str, ...]) -> int:
+    def _reserve(self, key: Key) -> int:
+        name, labels = key
         family = self.families[name]
         if len(labels) != len(family.labels):
             raise ValueError(f"{name} has the labels {family.labels}, not {labels}")
-        key = (name, labels)
-        at = self._at.get(key)
-        if at is None:
-            at = self._at[key] = self._slots.reserve(key, family.size)
-        return at
+        return self._slots.reserve(key, family.size)
 
     def close(self) -> None:
         """Close the file; it stays for the others to read."""

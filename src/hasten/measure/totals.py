@@ -32,6 +32,8 @@ def cache(series: Mapping[Key, list[float]]) -> dict[str, Any]:
         "unstored": by("hasten_cache_unstored_total"),
         "saved_seconds": one("saved_seconds_total"),
         "saved_tokens": by("hasten_cache_saved_tokens_total"),
+        "renewals": by("hasten_cache_renewals_total"),
+        "renewal_tokens": by("hasten_cache_renewal_tokens_total"),
         "verdicts": by("hasten_cache_semantic_verdicts_total"),
         "compared": by("hasten_cache_compared_total"),
         "false_hit_rate": {bound: value for (_, (bound,)), (value,) in false_hit_rate(series).items()},

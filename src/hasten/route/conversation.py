@@ -104,26 +104,30 @@ class Talk(NamedTuple):
 def talk_of(request: Request) -> Talk:
     """Return the conversation in ``request``; completions and embeddings are one turn."""
     fields = request.fields
-    base = blake2b(f"{request.trace.tenant}\0{request.model}".encode(), digest_size=16)
+    head = f"{request.trace.tenant}\0{request.model}"
     if not isinstance(fields, ChatFields):
         given = getattr(fields, "prompt", None) or getattr(fields, "input", None)
         text = given if isinstance(given, str) else " ".join(p for p in given or () if isinstance(p, str))
-        base.update(text.encode("utf-8", "surrogatepass"))
-        return Talk(base.digest(), b"", [text])
+        return Talk(_digest(f"{head}\0{text}"), b"", [text])
     texts: list[str] = []
     first = early = b""
     for message in fields.messages:
+        role = message.role
         said = text_of(message)
         if not early:
-            base.update(f"\0{message.role}\0{said}".encode("utf-8", "surrogatepass"))
-        if message.role == "user":
+            head = f"{head}\0{role}\0{said}"
+        if role == "user":
             if not first:
-                first = base.digest()
+                first = _digest(head)
             if said:
                 texts.append(said)
-        elif message.role == "assistant" and first and not early:
-            early = base.digest()
-    return Talk(first or base.digest(), early, texts)
+        elif role == "assistant" and first and not early:
+            early = _digest(head)
+    return Talk(first or _digest(head), early, texts)
+
+
+def _digest(text: str) -> bytes:
+    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
 
 
 def text_of(message: Message) -> str:
@@ -177,10 +181,6 @@ class Conversations:
     def _places(self, wanted: int) -> range:
         bucket = wanted % (SLOTS // WAYS) * WAYS * _SLOT.size
         return range(bucket, bucket + WAYS * _SLOT.size, _SLOT.size)
-
-    def close(self) -> None:
-        """Let go of the table."""
-        self._map.close()
 
     def __repr__(self) -> str:
         return f"<Conversations {SLOTS} slots, {self._ttl:g} s>"

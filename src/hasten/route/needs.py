@@ -24,6 +24,11 @@ class Needs(NamedTuple):
     json_mode: bool = False
     tags: frozenset[str] = frozenset()
 
+    @property
+    def plain(self) -> bool:
+        """Whether nothing but room for its tokens is needed."""
+        return not (self.tools or self.images or self.json_mode or self.tags)
+
     def unmet(self, model: Model, context: int | None) -> str | None:
         """Return what ``model`` lacks, in a word or two, or ``None``. ``context``: its window in tokens, if known."""
         if not self.tags.issubset(model.tags):

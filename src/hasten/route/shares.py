@@ -88,14 +88,16 @@ class ShareKeeper:
     What was chosen too often so far moves the quantile::
 
         debt <- debt + chosen - share                   (in requests, bounded to +-LIMIT)
-        choose  if  score > Q(1 - share + debt / SOFT)
+        choose  if  score > Q(1 - share + shift),     shift = debt / SOFT * (1 + (debt / HARD)^2)
 
-    Choices made for other reasons (a conversation's tier, a constraint) are counted too, and made up for. The debt
-    stays within about ``SOFT`` requests unless they alone are more than the share: over a thousand requests that is
-    under two points.
+    A small debt hardly moves the threshold, so that chance does not send easy requests up; a large one moves it all
+    the way, so that a sudden change of the traffic costs at most some 20 requests: two points of a thousand. Choices
+    made for other reasons (a conversation's tier, a constraint) are counted too, and made up for, unless they alone
+    are more than the share.
     """
 
-    SOFT = 15.0
+    SOFT = 80.0
+    HARD = 8.0
     LIMIT = 30.0
 
     def __init__(self, scores: Scores) -> None:
@@ -110,7 +112,8 @@ class ShareKeeper:
             return 1.0
         if self.share >= 1.0:
             return -1.0
-        return self.scores.quantile(1.0 - self.share + self.debt / self.SOFT)
+        shift = self.debt / self.SOFT * (1.0 + (self.debt / self.HARD) ** 2)
+        return self.scores.quantile(1.0 - self.share + shift)
 
     def chooses(self, score: float) -> bool:
         """Return whether the share has room for a request with ``score``."""

@@ -60,6 +60,9 @@ class RouteStage:
         tiers = self.routed.get(request.model)
         if tiers is None:
             return await next(request)
+        if request.endpoint == "embeddings":  # vectors of different models do not compare
+            names = ", ".join(tier.name for tier in tiers.tiers)
+            raise InvalidField(f"embeddings are not routed: ask for one of {names}", "model")
         since = perf_counter()
         trace = request.trace
         talk = talk_of(request)
@@ -91,7 +94,7 @@ class RouteStage:
         if conversations is not None and talk.early:
             was = conversations.get(talk.early)
             was = conversations.get(talk.first) if was is None else was
-        goes_on = talk.goes_on and bool(talk.early)
+        goes_on = bool(talk.early) and talk.goes_on
         score = self._score(talk, known=was is not None)
         trace.complexity = score
         deadline, ttft = (
@@ -132,10 +135,15 @@ class RouteStage:
         if price is not None:
             tier.cost.saw(cost_of(trace, price))
 
-    async def close(self) -> None:
-        """Let go of what workers share."""
-        for conversations in self._conversations.values():
-            conversations.close()
+    def inherit(self, former: RouteStage) -> None:
+        """Go on with what the stage before a reload has seen."""
+        for name, tiers in self.routed.items():
+            old = former.routed.get(name)
+            if old is None:
+                continue
+            tiers.inherit(old)
+            if old.routing.sticky == tiers.routing.sticky and name in self._conversations:
+                self._conversations[name] = former._conversations[name]
 
     def __repr__(self) -> str:
         return f"<RouteStage {list(self.routed.values())!r}>"

@@ -6,7 +6,8 @@ is held, the engines' health, the deadline. A later step never undoes an earlier
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from hasten.dials import Dial, Side
@@ -104,12 +105,16 @@ class Tiers:
         self.name = name
         self.tiers = tiers
         self._spare = spare or {}
-        self.hold = routing.hold
+        self.routing = routing
         self.dial = Dial(f"route {name}", routing.share, routing.holdback)
         self.scores = scores or Scores()
         # One keeper for each step from a tier to the next: it holds the share at that tier or above.
         self.keepers = [ShareKeeper(self.scores) for _ in tiers[1:]]
         self._since = 0
+        # Most requests need nothing special: for them nothing is compared.
+        everyone = [*tiers, *(tier for tiers in self._spare.values() for tier in tiers)]
+        self._room = min((tier.context for tier in everyone if tier.context is not None), default=sys.maxsize)
+        self._chains = [self._chain(i) for i in range(len(tiers))]
         self._set_shares()
 
     def decide(self, asked: Asked) -> Decision:
@@ -141,7 +146,9 @@ class Tiers:
                 index, reason = max(fast), "deadline"
         return self._chose(index, reason)
 
-    def _able(self, needs: Needs) -> tuple[list[int], dict[int, str]]:
+    def _able(self, needs: Needs) -> tuple[Sequence[int], dict[int, str]]:
+        if needs.plain and needs.tokens <= self._room:
+            return range(len(self.tiers)), {}
         able: list[int] = []
         lacking: dict[int, str] = {}
         for i, tier in enumerate(self.tiers):
@@ -196,10 +203,15 @@ class Tiers:
     def chain(self, index: int, needs: Needs) -> tuple[str, ...]:
         """Return the models to try, in order: the tier, its own fallbacks, the stronger tiers, the weaker ones; none of
         them lacks what the request needs."""
+        chain = self._chains[index]
+        if not needs.plain or needs.tokens > self._room:
+            chain = [tier for tier in chain if needs.unmet(tier.model, tier.context) is None]
+        return tuple([tier.name for tier in chain])
+
+    def _chain(self, index: int) -> list[Tier]:
         chosen = self.tiers[index]
         others = [*self._spare.get(chosen.name, ()), *self.tiers[index + 1 :], *reversed(self.tiers[:index])]
-        able = [tier.name for tier in others if needs.unmet(tier.model, tier.context) is None]
-        return (chosen.name, *dict.fromkeys(able))
+        return list({tier.name: tier for tier in (chosen, *others)}.values())
 
     # -- what is held
 
@@ -211,8 +223,20 @@ class Tiers:
             self._since = 0
             self._set_shares()
 
+    def inherit(self, old: Tiers) -> None:
+        """Go on with another one's distribution of scores and with what it saw of the tiers of the same name."""
+        self.scores = old.scores
+        for keeper in self.keepers:
+            keeper.scores = old.scores
+        known = {tier.name: tier for tier in old.tiers}
+        for tier in self.tiers:
+            if tier.name in known:
+                was = known[tier.name]
+                tier.ttft, tier.e2e, tier.cost, tier.chosen = was.ttft, was.e2e, was.cost, was.chosen
+        self._set_shares()
+
     def _set_shares(self) -> None:
-        strong = strong_share(self.hold, self.scores, self.tiers)
+        strong = strong_share(self.routing.hold, self.scores, self.tiers)
         steps = len(self.keepers)
         for i, keeper in enumerate(self.keepers, 1):
             # With more than two tiers the lower steps take evenly of what is not for the strongest.

@@ -7,7 +7,6 @@ clear. What is between stays open and counts for nothing.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 
 import msgspec
 
@@ -56,8 +55,3 @@ def by_meaning(similarity: float) -> bool | None:
     if similarity >= SAME:
         return True
     return False if similarity < DIFFERENT else None
-
-
-def cosine(a: Sequence[float], b: Sequence[float]) -> float:
-    """Return the cosine of two unit vectors."""
-    return float(sum(x * y for x, y in zip(a, b, strict=True)))

@@ -101,9 +101,8 @@ _STATES = (
     r"get so|come|love|like|hate|want|mean|sneeze|snore|suffer|work|live|own|speak|help|miss|forget|react|respond|think"
 )
 _HOW = re.compile(
-    rf"^how (?:do|can|could|would) (?:i|we) (?:go about )?(?!(?:{_STATES})\b)(?=[a-z])|"
-    rf"^how (?:can|does) (?:1|one) (?!(?:{_STATES})\b)(?=[a-z])|"
-    rf"^how (?:to|am i able to|is it possible(?: for me)? to) (?!(?:{_STATES})\b)(?=[a-z])|"
+    rf"^how (?:(?:do|can|could|would) (?:i|we)(?: go about)?|(?:can|does) (?:1|one)|to|am i able to|"
+    rf"is it possible(?: for me)? to) (?!(?:{_STATES})\b)(?=[a-z])|"
     rf"^what (?:is the way|are the steps|do i (?:need|have) to do|steps do i (?:need|have) to take) (?:in order )?to "
     rf"(?!(?:{_STATES}|the|a|an|my|your|our|this|that)\b)(?=[a-z])"
 )

@@ -19,7 +19,7 @@ from contextlib import suppress
 from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
-from hasten.cache.entry import Entry
+from hasten.cache.entry import Entry, Mark
 from hasten.cache.key import Fingerprint, canonical_key
 from hasten.cache.report import Look, Report
 from hasten.cache.semantic import canonical as forms
@@ -27,7 +27,7 @@ from hasten.cache.semantic.batcher import Batcher, Busy, Failed
 from hasten.cache.semantic.belief import Belief, learn
 from hasten.cache.semantic.calibration import Calibration
 from hasten.cache.semantic.canonical import typos
-from hasten.cache.semantic.compare import answer_text, by_meaning, cosine, same_answer
+from hasten.cache.semantic.compare import answer_text, by_meaning, same_answer
 from hasten.cache.semantic.guards import conflict
 from hasten.cache.store.base import Ready
 from hasten.dials import Alarm, Dial, wilson
@@ -53,9 +53,9 @@ Count = Callable[[str, tuple[str, ...], float], None]
 
 
 class Question:
-    """A question that may be answered by another one's answer."""
+    """A question that may be answered by another one's answer. ``new``: nothing of its form was stored."""
 
-    __slots__ = ("canonical", "key", "scope", "text", "vector")
+    __slots__ = ("canonical", "key", "new", "scope", "text", "vector")
 
     def __init__(self, key: bytes, scope: bytes, text: str) -> None:
         self.key = key
@@ -63,6 +63,7 @@ class Question:
         self.text = text
         self.canonical = canonical(text)
         self.vector: Vector | None = None
+        self.new = False
 
 
 class Finding(NamedTuple):
@@ -187,6 +188,7 @@ class SemanticCache:
 
     async def _find(self, question: Question) -> Finding:
         entry = await self.store.find(canonical_key(question.scope, question.canonical))
+        question.new = entry is None
         if entry is not None:
             if self._distrusted(entry):
                 return Finding(entry, False, False, "same canonical form, but its answer was wrong before")
@@ -259,7 +261,10 @@ class SemanticCache:
     async def _compare(self, finding: Finding, fresh: Entry) -> None:
         """Compare a fresh answer with what the candidate would have said; count it, and let the entry learn."""
         entry = finding.entry
-        if entry is None or (finding.score is None and not finding.held):
+        if entry is None:
+            return
+        alike = entry.canonical == fresh.canonical
+        if finding.score is None and not finding.held and not alike:
             return
         old, new = answer_text(entry.body, entry.streamed), answer_text(fresh.body, fresh.streamed)
         if not old or not new:
@@ -268,7 +273,7 @@ class SemanticCache:
         if same is None and finding.held and self._embed is not None:
             try:
                 vectors = await self._embed([old[:MAX_ANSWER], new[:MAX_ANSWER]])
-                same = by_meaning(cosine(vectors[0].tolist(), vectors[1].tolist()))
+                same = by_meaning(float(vectors[0] @ vectors[1]))  # unit vectors: their cosine
             except (Busy, RuntimeError):
                 same = None
         if finding.held:
@@ -278,6 +283,9 @@ class SemanticCache:
             self._count("hasten_cache_compared_total", (verdict,), 1)
         if same is not None:
             await self._mark(entry, finding.score, same)
+            if alike and self.store.allows(fresh):  # it has taken the place of the one that was judged
+                fresh.marks = self._learnt(fresh, finding.score, same)
+                self.store.keep(fresh)
 
     async def keep(self, question: Question, finding: Finding | None, entry: Entry) -> None:
         """Store a fresh answer to ``question``; compare it with the candidate's, if there was one.
@@ -288,11 +296,23 @@ class SemanticCache:
             with suppress(Busy, RuntimeError, StoreError):
                 if await self.store.known(question.scope):
                     question.vector = (await self._embed([question.text]))[0]
-        if self.store.epochs(entry.tags) != entry.epochs:
+        if not question.new:
+            await self._inherit(entry)
+        if not self.store.allows(entry):
             return  # invalidated or purged meanwhile
         self.store.keep(entry, question.vector)
         if finding is not None:
             await self._compare(finding, entry)
+
+    async def _inherit(self, entry: Entry) -> None:
+        """Give a fresh entry what was learnt of the one whose place it takes: the newest of its canonical form.
+
+        Marks tell which other wordings a question's answer does not serve. That lies in the question, or in what its
+        form makes equal, and a newer answer changes neither.
+        """
+        with suppress(StoreError):
+            former = await self.store.find(entry.canonical or b"")
+            entry.marks = former.marks if former is not None else ()
 
     def _measure(self, same: bool) -> None:
         """Count what the holdback showed; turn the dial to nothing when it is sure that the bound is passed."""
@@ -332,9 +352,11 @@ class SemanticCache:
         """Let an entry learn, if it is still the one that was judged: it may be newer by now, or purged."""
         entry = await self.store.get(judged.key)
         if entry is not None and entry.created == judged.created:
-            at = score if score is not None else (self._limit or 0.0)
-            entry.marks = learn(entry.marks, (at, right))
+            entry.marks = self._learnt(entry, score, right)
             self.store.keep(entry)
+
+    def _learnt(self, entry: Entry, score: float | None, right: bool) -> tuple[Mark, ...]:
+        return learn(entry.marks, (score if score is not None else (self._limit or 0.0), right))
 
     def close(self) -> None:
         """Let the thread end with what it does."""

@@ -55,7 +55,10 @@ class Store(Protocol):
     # -- invalidation
 
     def epochs(self, tags: Sequence[str]) -> tuple[int, ...]:
-        """Return the present epoch of each tag, as far as this process knows; 0 for one never invalidated."""
+        """Return what an entry with these tags is to carry whose request begins now."""
+
+    def allows(self, entry: Entry) -> bool:
+        """Whether none of the entry's tags was invalidated since its request began, as far as this process knows."""
 
     async def invalidate(self, tags: Sequence[str]) -> None:
         """Begin a new epoch of each tag: entries that carry it are gone, those still being computed too."""

@@ -20,7 +20,7 @@ from hasten.cache.entry import Entry
 from hasten.cache.store.base import Near, Stats
 from hasten.cache.store.codec import Codec
 from hasten.cache.store.database import BUSY, Lane, transaction
-from hasten.cache.store.epochs import Epochs
+from hasten.cache.store.epochs import ALL, KEPT, Epochs
 from hasten.cache.store.seal import Seal
 from hasten.cache.store.trouble import trouble
 from hasten.errors import StoreError
@@ -217,6 +217,9 @@ class DiskStore:
     def epochs(self, tags: Sequence[str]) -> tuple[int, ...]:
         return self._epochs.of(tags)
 
+    def allows(self, entry: Entry) -> bool:
+        return self._epochs.allow(entry)
+
     async def invalidate(self, tags: Sequence[str]) -> None:
         begun = self._epochs.begin(tags, self._clock())  # here at once, whatever becomes of the file
 
@@ -224,6 +227,7 @@ class DiskStore:
             (top,) = connection.execute("SELECT coalesce(max(epoch), 0) FROM epochs").fetchone()
             rows = [(tag, max(begun, top + 1)) for tag in tags]
             connection.executemany("REPLACE INTO epochs VALUES (?, ?)", rows)
+            _fold(connection)
 
         await self._write(work)
 
@@ -308,6 +312,16 @@ def _digest(tenant: str) -> bytes:
 
 def _totals(connection: sqlite3.Connection) -> Totals:
     return Totals(*connection.execute("SELECT entries, bytes, evictions, floor FROM totals").fetchone())
+
+
+def _fold(connection: sqlite3.Connection) -> None:
+    """Keep no more epochs than a process does, by the same rule."""
+    (count,) = connection.execute("SELECT count(*) FROM epochs").fetchone()
+    if count > KEPT:
+        query = "SELECT epoch FROM epochs ORDER BY epoch LIMIT 1 OFFSET ?"
+        (floor,) = connection.execute(query, (count - KEPT // 2,)).fetchone()
+        connection.execute("DELETE FROM epochs WHERE epoch <= ?", (floor,))
+        connection.execute("INSERT OR IGNORE INTO epochs VALUES (?, ?)", (ALL, floor))
 
 
 def _delete_expired(connection: sqlite3.Connection, now: float, limit: int) -> None:

@@ -224,6 +224,9 @@ class Guard:
     def epochs(self, tags: Sequence[str]) -> tuple[int, ...]:
         return self._store.epochs(tags)
 
+    def allows(self, entry: Entry) -> bool:
+        return self._store.allows(entry)
+
     async def invalidate(self, tags: Sequence[str]) -> None:
         try:
             async with asyncio.timeout(ADMIN_LIMIT):

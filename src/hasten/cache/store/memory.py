@@ -166,8 +166,12 @@ class MemoryStore:
     def epochs(self, tags: Sequence[str]) -> tuple[int, ...]:
         return self._epochs.of(tags)
 
+    def allows(self, entry: Entry) -> bool:
+        return self._epochs.allow(entry)
+
     async def invalidate(self, tags: Sequence[str]) -> None:
-        self._epochs.begin(tags, self._clock())
+        epoch = self._epochs.begin(tags, self._clock())
+        self._epochs.learn([(tag, epoch) for tag in tags])
 
     async def purge(self, tenant: str) -> int:
         gone = [slot for slot in self._slots.values() if slot.tenant == tenant]

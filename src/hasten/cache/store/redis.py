@@ -27,7 +27,7 @@ from hasten.cache.entry import Entry
 from hasten.cache.store import scripts
 from hasten.cache.store.base import Near, Stats
 from hasten.cache.store.codec import Codec
-from hasten.cache.store.epochs import Epochs
+from hasten.cache.store.epochs import ALL, KEPT, Epochs
 from hasten.cache.store.seal import Seal
 from hasten.cache.store.trouble import NO_VECTOR_SETS, trouble
 from hasten.errors import SettingsError, StoreError
@@ -169,12 +169,21 @@ class RedisStore:
     def epochs(self, tags: Sequence[str]) -> tuple[int, ...]:
         return self._epochs.of(tags)
 
+    def allows(self, entry: Entry) -> bool:
+        return self._epochs.allow(entry)
+
     @_answers
     async def invalidate(self, tags: Sequence[str]) -> None:
         epoch = self._epochs.begin(tags, self._clock())  # here at once, whatever becomes of the server
         if tags:
             await self._run(
-                scripts.INVALIDATE, [f"{self._prefix}:epochs"], epoch, int(EPOCHS_KEPT * 1000), *tags
+                scripts.INVALIDATE,
+                [f"{self._prefix}:epochs"],
+                epoch,
+                int(EPOCHS_KEPT * 1000),
+                KEPT,
+                ALL,
+                *tags,
             )
 
     @_answers

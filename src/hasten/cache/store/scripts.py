@@ -98,12 +98,20 @@ end
 """
 )
 
-#: KEYS: epochs. ARGV: the epoch proposed, for how long to keep them (ms), tags. Epochs only grow.
+#: KEYS: epochs. ARGV: the epoch proposed, for how long to keep them (ms), how many at most, the tag that older ones
+#: are folded into, tags. Epochs only grow.
 INVALIDATE = """
 local epoch = tonumber(ARGV[1])
 local top = redis.call('ZRANGE', KEYS[1], 0, 0, 'REV', 'WITHSCORES')[2]
 if top and tonumber(top) >= epoch then epoch = tonumber(top) + 1 end
-for i = 3, #ARGV do redis.call('ZADD', KEYS[1], epoch, ARGV[i]) end
+for i = 5, #ARGV do redis.call('ZADD', KEYS[1], epoch, ARGV[i]) end
+local count = redis.call('ZCARD', KEYS[1])
+if count > tonumber(ARGV[3]) then
+  local at = count - math.floor(ARGV[3] / 2)
+  local floor = redis.call('ZRANGE', KEYS[1], at, at, 'WITHSCORES')[2]
+  redis.call('ZREMRANGEBYSCORE', KEYS[1], '-inf', floor)
+  redis.call('ZADD', KEYS[1], 'NX', floor, ARGV[4])
+end
 redis.call('PEXPIRE', KEYS[1], ARGV[2])
 """
 
