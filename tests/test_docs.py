@@ -19,6 +19,8 @@ SECTIONS = [
     settings.Circuit,
     settings.Log,
     settings.Tenant,
+    settings.Route,
+    settings.RouteCache,
     settings.Cache,
     settings.Semantic,
     settings.Redis,
@@ -28,6 +30,7 @@ SECTIONS = [
 HEADINGS = {
     settings.Semantic: "### cache.semantic",
     settings.Redis: "### cache.redis",
+    settings.RouteCache: "### routes.cache",
     settings.Routing: "### models.route",
 }
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
@@ -44,7 +47,7 @@ def under(heading: str) -> str:
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_key_is_documented(section: type[msgspec.Struct]) -> None:
     kind = section.__struct_config__.tag_field
-    plural = "s" if section in (settings.Model, settings.Tenant) else ""
+    plural = "s" if section in (settings.Model, settings.Tenant, settings.Route) else ""
     heading = HEADINGS.get(section, f"## {'engines' if kind else section.__name__.lower() + plural}")
     text = under(heading)
     named = set(re.findall(r"`(\w+)`", " ".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE))))
@@ -72,9 +75,19 @@ def test_the_caches_examples_are_valid() -> None:
         config.parse(ENGINES + example, environ=environ)
 
 
+def test_the_named_routes_example_is_valid() -> None:
+    page = (DOCS / "routing.md").read_text()
+    example = YAML.findall(page.partition("\n## Named routes\n")[2])[0]
+    models = "tenants: {shop: {keys: [x]}}\n" + ENGINES.replace(
+        "models: {", "models: {fast: {engines: [e]}, "
+    )
+    assert list(config.parse(models + example, environ={}).routes) == ["greeting", "refunds", "news"]
+
+
 def test_routings_examples_are_valid() -> None:
     engine = "{kind: openai, base_url: 'http://127.0.0.1:1/v1'}"
-    for example in YAML.findall((DOCS / "routing.md").read_text()):
+    page = (DOCS / "routing.md").read_text()
+    for example in YAML.findall(page.partition("\n## Named routes\n")[0]):
         config.parse(f"engines: {{small: {engine}, large: {engine}}}\n{example}", environ={})
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
@@ -14,9 +15,10 @@ from hasten.accept.openai import OpenAIWire
 from hasten.accept.routes import Head, Route, Router
 from hasten.cache.admin import Admin
 from hasten.cache.board import Board
-from hasten.cache.make import EMBEDDER, make_semantic, make_store
+from hasten.cache.make import EMBEDDER, make_embedding, make_semantic, make_store
 from hasten.cache.orders import Orders
 from hasten.cache.report import Report
+from hasten.cache.semantic.embedding import Embedding
 from hasten.cache.stage import CacheStage
 from hasten.dashboard.page import page as dashboard
 from hasten.engines import weights
@@ -28,21 +30,24 @@ from hasten.measure import prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
 from hasten.route.complexity import Complexity
+from hasten.route.named import NamedStage
 from hasten.route.stage import RouteStage
 from hasten.settings import LlamaEngine, Settings
 from hasten.settings import OpenAIEngine as OpenAISettings
 from hasten.types import Handler, Reply, Stage
 
+#: Counts ``amount`` of a metric with labels: (name, labels, amount).
+Count = Callable[[str, tuple[str, ...], float], None]
 
-def stages(settings: Settings, cache: CacheStage | None, route: RouteStage | None) -> list[Stage]:
+
+def stages(
+    settings: Settings, named: NamedStage | None, cache: CacheStage | None, route: RouteStage | None
+) -> list[Stage]:
     """Return the stages between accept and the engines, in the order in which a request meets them."""
     stack: list[Stage] = []
     if settings.log.prompts:
         stack.append(keep_transcript)
-    if cache is not None:
-        stack.append(cache)
-    if route is not None:
-        stack.append(route)
+    stack += [stage for stage in (named, cache, route) if stage is not None]
     # compress and schedule take their places here.
     return stack
 
@@ -58,7 +63,7 @@ def compose(stack: list[Stage], last: Handler) -> Handler:
 class App:
     """What one configuration makes: engines, the cache, the handler, the routes. A reload makes a new one.
 
-    ``former``: the one it takes the place of; its cache goes on if its settings are the same.
+    ``former``: the one it takes the place of; its cache goes on if its settings are the same, and what it has learnt.
     """
 
     def __init__(
@@ -77,9 +82,12 @@ class App:
             settings.circuit,
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
-        self.cache = make_cache(settings, metrics, former)
-        self.route = make_route(settings, metrics, self.dispatch, former)
-        self.handler = compose(stages(settings, self.cache, self.route), self.dispatch)
+        count = counter(metrics)
+        self.cache = make_cache(settings, count, metrics.folder, former)
+        self.route = make_route(settings, count, metrics.folder, self.dispatch, former)
+        self.embedding = take_embedding(settings, self.cache, former)
+        self.named = make_named(settings, self.cache, self.embedding, count, former)
+        self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
         self.router = make_router(self, is_ready)
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
@@ -118,6 +126,8 @@ class App:
             and self.cache.semantic.state == "loading"
         ):
             return "the semantic cache's models are being loaded"
+        if self.named is not None and self.named.state == "loading":
+            return "the routes' examples are being learnt"
         return None
 
     async def open(self) -> None:
@@ -131,42 +141,75 @@ class App:
             await self.cache.close()
 
     def close(self) -> None:
-        """Let the engines' connections end with the requests on them."""
+        """Let the engines' connections end with the requests on them; stop learning."""
+        if self.named is not None:
+            self.named.close()
+        if self.embedding is not None:
+            self.embedding.close()
         for engine in self.engines.values():
             engine.close()
 
 
-def make_cache(settings: Settings, metrics: Metrics, former: App | None) -> CacheStage | None:
+def counter(metrics: Metrics) -> Count:
+    """Return what stages count by."""
+    return lambda name, labels, amount: metrics.gauge(name, *labels).add(amount)
+
+
+def make_cache(
+    settings: Settings, count: Count, folder: Path | None, former: App | None
+) -> CacheStage | None:
     """Return the cache stage, ``None`` if all of it is off; with the store and models of ``former`` where they fit."""
     given = settings.cache
     if not given.exact and given.semantic is False and not given.coalesce:
         return None
-
-    def count(name: str, labels: tuple[str, ...], amount: float) -> None:
-        metrics.gauge(name, *labels).add(amount)
-
     old = former.cache if former is not None else None
     if old is not None and old.settings == given:
         return CacheStage(settings, old.store, old.semantic, count, old.report, old.orders)
     store, report = make_store(given, count), Report()
     find = partial(weights.resolve, EMBEDDER)
     semantic = make_semantic(given, store, report, find, count)
-    folder = metrics.folder
     orders = Orders(store, semantic, report, Board(folder / "orders") if folder is not None else None)
     return CacheStage(settings, store, semantic, count, report, orders)
 
 
+def take_embedding(settings: Settings, cache: CacheStage | None, former: App | None) -> Embedding | None:
+    """Return an embedder of the routes' own, where they have examples and no semantic cache shares its own.
+
+    That of ``former`` if there is one: it is taken away from it.
+    """
+    if cache is not None and cache.semantic is not None:
+        return None
+    if not any(route.examples for route in settings.routes.values()):
+        return None
+    if former is not None and former.embedding is not None:
+        taken, former.embedding = former.embedding, None
+        return taken
+    return make_embedding(partial(weights.resolve, EMBEDDER))
+
+
+def make_named(
+    settings: Settings,
+    cache: CacheStage | None,
+    embedding: Embedding | None,
+    count: Count,
+    former: App | None,
+) -> NamedStage | None:
+    """Return the stage of the named routes, ``None`` if there are none."""
+    if not settings.routes:
+        return None
+    semantic = cache.semantic if cache is not None else None
+    embed = semantic.embed if semantic is not None else embedding
+    known = former.named.known if former is not None and former.named is not None else None
+    return NamedStage(settings, embed, count, known)
+
+
 def make_route(
-    settings: Settings, metrics: Metrics, dispatch: Dispatch, former: App | None
+    settings: Settings, count: Count, folder: Path | None, dispatch: Dispatch, former: App | None
 ) -> RouteStage | None:
     """Return the route stage, ``None`` if no name has tiers; it goes on with what that of ``former`` has seen."""
     if not any(model.tiers for model in settings.models.values()):
         return None
-
-    def count(name: str, labels: tuple[str, ...], amount: float) -> None:
-        metrics.gauge(name, *labels).add(amount)
-
-    stage = RouteStage(settings, Complexity(), dispatch.available, count, metrics.folder)
+    stage = RouteStage(settings, Complexity(), dispatch.available, count, folder)
     if former is not None and former.route is not None:
         stage.inherit(former.route)
     return stage

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from hasten import patterns
 from hasten import settings as s
 
 #: Fields without which a key would say nothing of the answer.
@@ -47,6 +48,8 @@ class Checks:
             self._problem(("log", "path"), f"there is no folder {folder}")
         self._check_cache(settings.cache)
         self._check_tenants(settings)
+        for name, route in settings.routes.items():
+            self._check_route(("routes", name), route)
         given = self._tree.get("server")
         keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
         keyless = keyless and not settings.tenants and not settings.server.admin_keys
@@ -134,6 +137,22 @@ class Checks:
                 other = seen.setdefault(key.digest, f"tenants.{name}")
                 if other != f"tenants.{name}":
                     self._problem(("tenants", name, "keys", str(i)), f"the same key is in {other}")
+
+    def _check_route(self, path: tuple[str, ...], route: s.Route) -> None:
+        if not route.patterns and not route.examples:
+            self._problem((*path, "patterns"), "needs patterns, examples or both: what is it for?")
+        for i, pattern in enumerate(route.patterns):
+            if (wrong := patterns.problem_of(pattern)) is not None:
+                self._problem((*path, "patterns", str(i)), wrong)
+        models, tenants = self._names("models"), self._names("tenants")
+        for key, table, names in (("models", models, route.models), ("tenants", tenants, route.tenants)):
+            for i, name in enumerate(names):
+                if name not in table:
+                    self._unknown_name((*path, key, str(i)), name, table)
+        if route.to is not None and route.to not in models:
+            self._unknown_name((*path, "to"), route.to, models)
+        if route.system is None and route.system_mode != s.Route().system_mode:
+            self._problem((*path, "system_mode"), "needs system: the text to put before the messages")
 
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")

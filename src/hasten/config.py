@@ -27,7 +27,7 @@ _KINDS: dict[str, type[s.Section]] = {
 }
 
 
-_TABLES: dict[str, Any] = {"engines": None, "models": s.Model, "tenants": s.Tenant}
+_TABLES: dict[str, Any] = {"engines": None, "models": s.Model, "tenants": s.Tenant, "routes": s.Route}
 
 #: What `hasten serve` runs without a file: the embedded engine with its default model.
 DEFAULT = """\
@@ -244,7 +244,7 @@ class _Builder:
             if text.startswith(
                 "Invalid enum value"
             ):  # the library would show the value, which may be a secret
-                text = f"allowed: {', '.join(map(str, get_args(wanted)))}"
+                text = f"allowed: {', '.join(_choices(wanted))}"
             self._problem((*path, *below), text)
             return None
         except (ValueError, OverflowError):
@@ -263,6 +263,12 @@ class _Builder:
             elif field.required:
                 self._problem((*path, field.encode_name), "this key is required")
         return wanted(**made) if len(self.problems) == before else None
+
+
+def _choices(wanted: Any) -> list[str]:
+    """Return the values of a ``Literal``, which may be optional."""
+    given = [choice for arg in get_args(wanted) for choice in get_args(arg) or (arg,)]
+    return [str(choice) for choice in given if choice is not type(None)]
 
 
 def _kind(value: object) -> str:

@@ -16,6 +16,9 @@ Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", max_length=128)]
+Tag = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=64)]
+
+PATTERN_CHARS = 1000  # of a text that a route looks at: what a pattern's time is bounded for
 
 
 class Secret:
@@ -272,6 +275,34 @@ class Tenant(Section, frozen=True):
     require: tuple[Name, ...] = ()
 
 
+class RouteCache(Section, frozen=True):
+    """What a named route says of caching, in place of what the client does not say. ``ttl`` in seconds."""
+
+    policy: Literal["bypass", "refresh", "exact"] | None = None
+    ttl: Count | None = None
+    tags: Annotated[tuple[Tag, ...], msgspec.Meta(max_length=16)] = ()
+
+
+class Route(Section, frozen=True):
+    """Which chats are led another way, and what is done with them.
+
+    The chat must be asked of one of ``models`` by one of ``tenants`` (empty: any), and its last user text found by one
+    of ``patterns`` or at least ``threshold`` near (cosine) to one of ``examples``. Then ``to`` is asked instead of the
+    model, ``system`` is put before the messages, ``cache`` holds. ``timeout``: seconds that the examples may take.
+    """
+
+    models: tuple[Name, ...] = ()
+    tenants: tuple[Name, ...] = ()
+    patterns: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=500)], ...] = ()
+    examples: tuple[Annotated[str, msgspec.Meta(min_length=1, max_length=PATTERN_CHARS)], ...] = ()
+    threshold: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.65
+    timeout: Positive = 0.05
+    to: Name | None = None
+    system: Annotated[str, msgspec.Meta(min_length=1)] | None = None
+    system_mode: Literal["if_missing", "prepend", "replace"] = "if_missing"
+    cache: RouteCache = RouteCache()
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -280,5 +311,6 @@ class Settings(Section, frozen=True):
     models: dict[Name, Model] = {}
     circuit: Circuit = Circuit()
     tenants: dict[Name, Tenant] = {}
+    routes: dict[Name, Route] = {}
     cache: Cache = Cache()
     log: Log = Log()

@@ -52,6 +52,7 @@ class Trace:
         "id",
         "input_tokens",
         "model",
+        "named",
         "output_tokens",
         "parent",
         "provider",
@@ -99,7 +100,8 @@ class Trace:
         self.transcript: Transcript | None = None
         self.cache = ""  # miss, exact, semantic, coalesced, bypass
         self.cache_why = ""  # the reason, in ASCII, without anybody's text
-        self.route = ""
+        self.named = ""  # the named route that the request was led by
+        self.route = ""  # why it went to this tier; "fallback"
         self.complexity: float | None = None
 
     def span(self, stage: str, since: float) -> float:
@@ -128,6 +130,11 @@ class Trace:
         self.output_tokens = usage.completion_tokens
         cached = (usage.prompt_tokens_details or {}).get("cached_tokens")
         self.cached_tokens = cached if isinstance(cached, int) else None
+
+    @property
+    def way(self) -> str:
+        """The named route and why the request went where it went, in a word or two each."""
+        return ", ".join(filter(None, (self.named and f"named: {self.named}", self.route)))
 
     @property
     def duration(self) -> float:

@@ -139,8 +139,8 @@ class Exchange:
             )
             if trace.cache_why:
                 shown += f"x-hasten-cache-why: {trace.cache_why}\r\n"
-            if trace.route:
-                shown += f"x-hasten-route: {trace.route}\r\n"
+            if way := trace.way:
+                shown += f"x-hasten-route: {way}\r\n"
             if trace.complexity is not None:
                 shown += f"x-hasten-complexity: {trace.complexity:.3f}\r\n"
         for name, value in reply.headers:

@@ -85,7 +85,8 @@ class Keys:
     def _head(self, request: Request) -> bytes:
         # Length-prefixed by JSON: no tenant's name can run into the next part.
         named = [request.endpoint, self.group(request.trace.tenant), self._resolution.get(request.model, "")]
-        if request.model in self._routed:  # what the client and its tenant demand of the tier
+        if request.model in self._routed or request.models is not None:
+            # What the client and its tenant demand of the model, which a stage chooses.
             demands = (request.headers.get(name, b"").decode("latin-1") for name in _DEMANDS)
             named += [*demands, *self._require.get(request.trace.tenant, ())]
         return _encode(named)

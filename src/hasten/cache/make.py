@@ -10,11 +10,12 @@ from pathlib import Path
 
 from hasten.cache.report import Report
 from hasten.cache.semantic import calibration
-from hasten.cache.semantic.policy import Count, Models, SemanticCache
+from hasten.cache.semantic.embedding import Embedding
+from hasten.cache.semantic.policy import Count, Embed, Models, SemanticCache
 from hasten.cache.store.base import Ready, Store
 from hasten.cache.store.memory import MemoryStore
 from hasten.errors import SettingsError
-from hasten.settings import Cache, Semantic
+from hasten.settings import Cache, Semantic, Settings
 
 log = logging.getLogger("hasten.cache")
 EMBEDDER = "all-minilm-l6-v2"  #: in the catalogue of weights
@@ -73,9 +74,24 @@ def make_semantic(
     )
 
 
-def needs_embedder(settings: Cache) -> bool:
+def make_embedding(find_model: Callable[[], Path | None]) -> Embedding | None:
+    """Return the embedder alone, for who shares no semantic cache's; ``None`` where it cannot work, which is logged."""
+    if missing := _missing():
+        log.warning(
+            "examples are passed by: %s not installed: pip install 'hasten[semantic]'", ", ".join(missing)
+        )
+        return None
+    path = find_model()
+    if path is None:
+        log.warning("examples are passed by: run 'hasten models pull %s' to get their model", EMBEDDER)
+        return None
+    return Embedding(lambda: load_embedder(path))
+
+
+def needs_embedder(settings: Settings) -> bool:
     """Return whether a gateway with these settings looks for its embedding model."""
-    return settings.semantic is not False and not _missing()
+    wanted = settings.cache.semantic is not False or any(r.examples for r in settings.routes.values())
+    return wanted and not _missing()
 
 
 def _missing() -> list[str]:
@@ -98,6 +114,15 @@ def load(path: Path) -> Models:
     models.verify([("warm", "up")])
     models.embed(["warm up"])
     return models
+
+
+def load_embedder(path: Path) -> Embed:
+    """Load the embedder alone."""
+    from hasten.cache.semantic.models import Embedder
+
+    embed = Embedder(path)
+    embed(["warm up"])
+    return embed
 
 
 def _need(module: str, key: str, extra: str) -> None:

@@ -291,7 +291,8 @@ class CacheStage:
         trace = Trace()
         trace.endpoint, trace.tenant = request.trace.endpoint, request.trace.tenant
         trace.model = request.model
-        again = Request(request.endpoint, request.fields, request.body, trace)
+        again = Request(request.endpoint, request.fields, request.body, trace, request.headers)
+        again.model, again.models = request.model, request.models
         control = Control()
         control.ttl = entry.expires - entry.created
         prefix = f"tag:{entry.tenant}:"

@@ -51,4 +51,7 @@ def run(args: argparse.Namespace) -> int:
             continue
         after = f", else {', '.join(model.fallback)}" if model.fallback else ""
         print(f"  model {name}: {', '.join(model.engines)} ({model.balance}){after}")
+    for name, route in settings.routes.items():
+        to = f" to {route.to}" if route.to is not None else ""
+        print(f"  route {name}: {len(route.patterns)} pattern(s), {len(route.examples)} example(s){to}")
     return 0

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     for engine in settings.engines.values():
         if isinstance(engine, LlamaEngine):
             pull_with_bar(engine.model)
-    if needs_embedder(settings.cache):
+    if needs_embedder(settings):
         try:
             pull_with_bar(EMBEDDER)
         except WeightsError as exc:  # the gateway serves without; the worker says so in its log

@@ -80,7 +80,7 @@ def entry(trace: Trace) -> Line:
         error=trace.error,
         cache=trace.cache,
         cache_why=trace.cache_why,
-        route=trace.route,
+        route=trace.way,
         complexity=None if trace.complexity is None else round(trace.complexity, 4),
         reasons=trace.reasons,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},

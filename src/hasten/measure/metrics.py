@@ -153,6 +153,12 @@ FAMILIES = (
         "Requests for a routed name, by the tier chosen and why.",
         ("model", "tier", "reason"),
     ),
+    Family(
+        "hasten_route_named_total",
+        "counter",
+        "Chats led by a named route, and how it was found; without a route: why none was looked for.",
+        ("route", "how"),
+    ),
     Family("hasten_route_dial", "gauge", "Workers' routing dials, 0 to 1 each, added up.", ("model",)),
     Family(
         "hasten_route_threshold",

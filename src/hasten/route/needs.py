@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-from hasten.settings import Model
+from hasten.settings import LlamaEngine, Model, Settings
 from hasten.types import ChatFields, CompletionFields, Request
 
 BYTES_PER_TOKEN = (
@@ -62,6 +62,31 @@ def needs_of(request: Request, tags: frozenset[str]) -> Needs:
         )
     answer = (fields.max_tokens or DEFAULT_ANSWER) if isinstance(fields, CompletionFields) else 0
     return Needs(int(len(request.body) / BYTES_PER_TOKEN) + answer, tags=tags)
+
+
+def demands(request: Request, require: Mapping[str, frozenset[str]]) -> frozenset[str]:
+    """Return the tags that the client demands of a model, and its tenant. ``require``: the tenants' by their names."""
+    tags = require.get(request.trace.tenant, frozenset())
+    asked = request.headers.get(b"x-hasten-require")
+    if asked is not None:
+        tags |= {tag.strip() for tag in asked.decode("latin-1").split(",") if tag.strip()}
+    return tags
+
+
+def required(settings: Settings) -> dict[str, frozenset[str]]:
+    """Return the tags that tenants demand, by their names."""
+    return {name: frozenset(t.require) for name, t in settings.tenants.items() if t.require}
+
+
+def context_of(settings: Settings, name: str) -> int | None:
+    """Return the tokens that the narrowest of a model's engines can hold, ``None`` if nothing is known."""
+    model = settings.models[name]
+    windows = [] if model.context is None else [model.context]
+    for engine in model.engines:
+        given = settings.engines[engine]
+        if isinstance(given, LlamaEngine):
+            windows.append(given.context)
+    return min(windows, default=None)
 
 
 def _parts(fields: ChatFields) -> Iterator[dict[str, Any]]:

@@ -14,10 +14,10 @@ from time import perf_counter, time
 from hasten.errors import InvalidField
 from hasten.route.complexity import Complexity
 from hasten.route.conversation import Conversations, Talk, talk_of
-from hasten.route.needs import Needs, needs_of
+from hasten.route.needs import Needs, context_of, demands, needs_of, required
 from hasten.route.shares import Scores
 from hasten.route.tiers import Asked, Decision, Tier, Tiers
-from hasten.settings import LlamaEngine, Price, Settings
+from hasten.settings import Price, Settings
 from hasten.trace import Trace
 from hasten.types import Handler, Reply, Request
 
@@ -53,7 +53,7 @@ class RouteStage:
             for i, name in enumerate(self.routed)
             if settings.models[name].route.sticky
         }
-        self._require = {name: frozenset(t.require) for name, t in settings.tenants.items() if t.require}
+        self._require = required(settings)
         self._count = count
 
     async def __call__(self, request: Request, next: Handler) -> Reply:
@@ -66,7 +66,7 @@ class RouteStage:
         since = perf_counter()
         trace = request.trace
         talk = talk_of(request)
-        needs = needs_of(request, self._tags(request))
+        needs = needs_of(request, demands(request, self._require))
         decision = self.decide(tiers, request, talk, needs)
         tier = decision.tier
         trace.route = decision.reason
@@ -126,14 +126,6 @@ class RouteStage:
             return self.complexity.score(talk.texts[-1])
         return max(self.complexity.score(text) for text in talk.texts[-TURNS:])
 
-    def _tags(self, request: Request) -> frozenset[str]:
-        """Return what the tenant and the client demand."""
-        tags = self._require.get(request.trace.tenant, frozenset())
-        asked = request.headers.get(b"x-hasten-require")
-        if asked is not None:
-            tags |= {tag.strip() for tag in asked.decode("latin-1").split(",") if tag.strip()}
-        return tags
-
     def _done(self, tiers: Tiers, tier: Tier, trace: Trace, took: float, first: float | None) -> None:
         """Note how the answer came out."""
         tier.e2e.saw(took)
@@ -165,23 +157,12 @@ def cost_of(trace: Trace, price: Price) -> float:
 
 def _tiers(settings: Settings, name: str, healthy: Callable[[str], bool], complexity: Complexity) -> Tiers:
     def tier(model: str) -> Tier:
-        return Tier(model, settings.models[model], _context(settings, model), partial(healthy, model))
+        return Tier(model, settings.models[model], context_of(settings, model), partial(healthy, model))
 
     given = settings.models[name]
     tiers = [tier(model) for model in given.tiers]
     spare = {model: [tier(other) for other in settings.models[model].fallback] for model in given.tiers}
     return Tiers(name, tiers, given.route, Scores(complexity.prior()), spare)
-
-
-def _context(settings: Settings, name: str) -> int | None:
-    """Return the tokens that the narrowest of a model's engines can hold, ``None`` if nothing is known."""
-    model = settings.models[name]
-    windows = [] if model.context is None else [model.context]
-    for engine in model.engines:
-        given = settings.engines[engine]
-        if isinstance(given, LlamaEngine):
-            windows.append(given.context)
-    return min(windows, default=None)
 
 
 def _seconds(request: Request, name: bytes) -> float | None:

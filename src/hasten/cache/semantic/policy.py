@@ -23,7 +23,7 @@ from hasten.cache.entry import Entry, Mark
 from hasten.cache.key import Fingerprint, canonical_key
 from hasten.cache.report import Look, Report
 from hasten.cache.semantic import canonical as forms
-from hasten.cache.semantic.batcher import Batcher, Busy
+from hasten.cache.semantic.batcher import Batcher, Busy, Failed
 from hasten.cache.semantic.belief import Belief, learn
 from hasten.cache.semantic.calibration import Calibration
 from hasten.cache.semantic.canonical import typos
@@ -244,6 +244,17 @@ class SemanticCache:
         """Whether the entry's answer was wrong when last it was good enough to be served to another wording."""
         served = [right for score, right in entry.marks if score >= (self._limit or 0.0)]
         return bool(served) and not served[-1]
+
+    async def embed(self, texts: Sequence[str]) -> list[Vector]:
+        """Return the vectors of texts that are another's, once the models are loaded. Raises :class:`Failed`."""
+        if not self._loading.done():
+            await asyncio.wait([self._loading])
+        if self._embed is None:
+            raise Failed(self.state)
+        try:
+            return await self._embed(texts)
+        except Busy as exc:
+            raise Failed("busy") from exc
 
     # -- what comes of it
 
