@@ -12,8 +12,8 @@ from hasten.accept import pages
 from hasten.accept.anthropic import AnthropicWire
 from hasten.accept.openai import OpenAIWire
 from hasten.accept.routes import Head, Route, Router
+from hasten.board import Board
 from hasten.cache.admin import Admin
-from hasten.cache.board import Board
 from hasten.cache.make import EMBEDDER, make_semantic, make_store
 from hasten.cache.orders import Orders
 from hasten.cache.report import Report
