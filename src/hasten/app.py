@@ -24,9 +24,11 @@ from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
-from hasten.measure import prometheus, totals
+from hasten.measure import effect, prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
+from hasten.route.admin import Admin as RouteAdmin
+from hasten.route.book import Book
 from hasten.route.complexity import Complexity
 from hasten.route.stage import RouteStage
 from hasten.settings import LlamaEngine, Settings
@@ -98,6 +100,9 @@ class App:
             for name, tiers in self.route.routed.items():
                 self.metrics.gauge("hasten_route_dial", name).set(tiers.dial.level)
                 self.metrics.gauge("hasten_route_threshold", name).set(tiers.keepers[-1].threshold)
+            self.route.book.listen()
+            for name, kept in self.route.book.learners.items():
+                self.metrics.gauge("hasten_route_learning", name).set(float(kept.learner.active))
         if self.cache is not None:
             self.cache.listen()
             held = self.cache.store.stats()
@@ -129,6 +134,13 @@ class App:
         """Write what the cache's store has not written yet, and release it."""
         if self.cache is not None:
             await self.cache.close()
+
+    def close_book(self, successor: App | None = None) -> None:
+        """Leave what workers tell each other of routing, unless ``successor`` goes on with it."""
+        if self.route is not None:
+            book = self.route.book
+            if successor is None or successor.route is None or successor.route.book is not book:
+                book.close()
 
     def close(self) -> None:
         """Let the engines' connections end with the requests on them."""
@@ -166,9 +178,14 @@ def make_route(
     def count(name: str, labels: tuple[str, ...], amount: float) -> None:
         metrics.gauge(name, *labels).add(amount)
 
-    stage = RouteStage(settings, Complexity(), dispatch.available, count, metrics.folder)
-    if former is not None and former.route is not None:
-        stage.inherit(former.route)
+    old = former.route if former is not None else None
+    if old is not None and old.book.fits(settings):
+        book = old.book
+    else:
+        book = Book(settings, metrics.gauge, metrics.folder)
+    stage = RouteStage(settings, Complexity(), dispatch.available, count, metrics.folder, book=book)
+    if old is not None:
+        stage.inherit(old)
     return stage
 
 
@@ -216,6 +233,12 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         for action in (admin.invalidate, admin.purge, admin.feedback):
             router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
 
+    if app.route is not None:
+        routing = RouteAdmin(app.route, lambda: effect.route(app.metrics.series()))
+        router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
+        router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
+        router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
+
     names = list(app.settings.models)
 
     def card(name: str) -> dict[str, object]:
@@ -247,4 +270,5 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     router.get("/metrics", Route("metrics", page=metrics, protected=False))
     for path in ("/dashboard", "/dashboard/cache"):  # without a key: what it shows is behind one
         router.get(path, Route("dashboard", page=pages.fixed(dashboard("cache")), protected=False))
+    router.get("/dashboard/route", Route("dashboard", page=pages.fixed(dashboard("route")), protected=False))
     return router

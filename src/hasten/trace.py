@@ -58,6 +58,7 @@ class Trace:
         "reasons",
         "route",
         "served_model",
+        "side",
         "spans",
         "status",
         "stream",
@@ -101,6 +102,7 @@ class Trace:
         self.cache_why = ""  # the reason, in ASCII, without anybody's text
         self.route = ""
         self.complexity: float | None = None
+        self.side = ""  # of the routing dial; empty where the client chose
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""
