@@ -260,6 +260,6 @@ def test_from_a_log_to_a_router_that_serves(tmp_path: Path, capsys: pytest.Captu
     assert main(["train-router", write(tmp_path / "log", rows), "--out", str(out)]) == 0
     capsys.readouterr()
     path = tmp_path / "h.yaml"
-    path.write_text(CONFIG.replace("strong_share: 1}", f"strong_share: 0.3}}, router: {out}"))
+    path.write_text(CONFIG.replace("strong_share: 1}", f"strong_share: 0.4}}, router: {out}"))
     for text, tier in (("Prove the lemma number 7000", "huge"), ("Greet the person number 8000", "tiny")):
         assert explained(capsys, text, "--config", str(path), "--model", "smart")["tier"] == tier
