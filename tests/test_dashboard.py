@@ -18,6 +18,7 @@ from tests.gateway import gateway
 
 EXACT = {"semantic": False}
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+DUMP = ("--headless", "--no-sandbox", "--disable-gpu", "--virtual-time-budget=2000", "--dump-dom")
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
 
 
@@ -26,7 +27,7 @@ async def test_the_page_needs_no_key_but_its_data_does() -> None:
         ScriptedUpstream() as up,
         gateway(up, cache=EXACT, server={"keys": ["key-of-acme-1234"]}) as gw,
     ):
-        for path in ("/dashboard", "/dashboard/cache"):
+        for path in ("/dashboard", "/dashboard/cache", "/dashboard/route"):
             shown = await gw.http.get(path)
             assert shown.status_code == 200
             assert shown.headers["content-type"] == "text/html; charset=utf-8"
@@ -53,8 +54,9 @@ async def test_what_it_reads() -> None:
         assert told["semantic"] is None
 
 
-def test_nothing_is_written_as_markup_or_loaded_from_elsewhere() -> None:
-    reply = page("cache")
+@pytest.mark.parametrize("name", ["cache", "route"])
+def test_nothing_is_written_as_markup_or_loaded_from_elsewhere(name: str) -> None:
+    reply = page(name)
     text = reply.body.decode()
     for forbidden in (
         "innerHTML",
@@ -73,21 +75,57 @@ def test_nothing_is_written_as_markup_or_loaded_from_elsewhere() -> None:
         assert f"{tag}-src 'sha256-{b64encode(digest).decode()}'" in policy
 
 
+async def browse(url: str, folder: Path) -> str:
+    """Return the document that a browser makes of a page."""
+    browser = await asyncio.create_subprocess_exec(
+        CHROMIUM or "", *DUMP, f"--user-data-dir={folder}", url,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
+    )  # fmt: skip
+    return (await browser.communicate())[0].decode()
+
+
 @pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
 async def test_a_browser_shows_a_question_as_text(tmp_path: Path) -> None:
     async with ScriptedUpstream() as up, gateway(up, cache=EXACT) as gw:
         assert gw.worker.app.cache is not None
         gw.worker.app.cache.report.add(Look("", f"new {EVIL} same", f"{EVIL} same", 1.5, "hit", EVIL))
         gw.worker.app.cache.report.add(Look("", "What is it?", "What was it?", None, "refused", "tense"))
-        browser = await asyncio.create_subprocess_exec(
-            CHROMIUM or "", "--headless", "--no-sandbox", "--disable-gpu", f"--user-data-dir={tmp_path}",
-            "--virtual-time-budget=2000", "--dump-dom", f"{gw.url}/dashboard",
-            stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.DEVNULL,
-        )  # fmt: skip
-        shown = (await browser.communicate())[0].decode()
+        shown = await browse(f"{gw.url}/dashboard", tmp_path)
     assert "<title>Cache · Hasten</title>" in shown
     assert "<img" not in shown
     assert shown.count("<script>") == 1
     assert "<mark>was</mark>" in shown
     assert "&lt;img" in shown
     assert "× refused" in shown
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")
+async def test_a_browser_shows_what_routing_saves(tmp_path: Path) -> None:
+    route = {"holdback": 0.5, "sticky": 0, "hold": {"strong_share": 0}, "learn": {"share": 1.0}}
+    models = {
+        "small": {"engines": ["e0"], "price": {"output": 1}},
+        "large": {"engines": ["e1"], "price": {"output": 10}},
+        "m": {"tiers": ["small", "large"], "route": route},
+    }
+    async with ScriptedUpstream() as small, ScriptedUpstream() as large:
+        async with gateway(small, large, models=models) as gw:
+            for i in range(20):
+                messages = [{"role": "user", "content": f"{i}"}]
+                answer = await gw.chat(messages=messages)
+                judged = {"id": answer.headers["x-request-id"], "label": "good"}
+                await gw.http.post("/v1/feedback", json=judged)
+            shown = await browse(f"{gw.url}/dashboard/route", tmp_path)
+        async with gateway(small) as gw:
+            nothing = await browse(f"{gw.url}/dashboard/route", tmp_path)
+    assert "<title>Routing · Hasten</title>" in shown
+    assert 'href="/dashboard/cache"' in shown
+    for text in (
+        "Requests by tier",
+        "share of the strongest tier",
+        "Cost a request",
+        "better",
+        "saved in all",
+    ):
+        assert text in shown
+    assert "log loss of the last" in shown
+    assert "Nothing is routed" in nothing

@@ -13,8 +13,8 @@ from hasten.accept import pages
 from hasten.accept.anthropic import AnthropicWire
 from hasten.accept.openai import OpenAIWire
 from hasten.accept.routes import Head, Route, Router
+from hasten.board import Board
 from hasten.cache.admin import Admin
-from hasten.cache.board import Board
 from hasten.cache.make import EMBEDDER, make_embedding, make_semantic, make_store
 from hasten.cache.orders import Orders
 from hasten.cache.report import Report
@@ -26,9 +26,11 @@ from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
-from hasten.measure import prometheus, totals
+from hasten.measure import effect, prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
+from hasten.route.admin import Admin as RouteAdmin
+from hasten.route.book import Book
 from hasten.route.complexity import Complexity
 from hasten.route.named import NamedStage
 from hasten.route.stage import RouteStage
@@ -84,7 +86,7 @@ class App:
         )
         count = counter(metrics)
         self.cache = make_cache(settings, count, metrics.folder, former)
-        self.route = make_route(settings, count, metrics.folder, self.dispatch, former)
+        self.route = make_route(settings, metrics, self.dispatch, former)
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
@@ -106,6 +108,9 @@ class App:
             for name, tiers in self.route.routed.items():
                 self.metrics.gauge("hasten_route_dial", name).set(tiers.dial.level)
                 self.metrics.gauge("hasten_route_threshold", name).set(tiers.keepers[-1].threshold)
+            self.route.book.listen()
+            for name, kept in self.route.book.learners.items():
+                self.metrics.gauge("hasten_route_learning", name).set(float(kept.learner.active))
         if self.cache is not None:
             self.cache.listen()
             held = self.cache.store.stats()
@@ -139,6 +144,13 @@ class App:
         """Write what the cache's store has not written yet, and release it."""
         if self.cache is not None:
             await self.cache.close()
+
+    def close_book(self, successor: App | None = None) -> None:
+        """Leave what workers tell each other of routing, unless ``successor`` goes on with it."""
+        if self.route is not None:
+            book = self.route.book
+            if successor is None or successor.route is None or successor.route.book is not book:
+                book.close()
 
     def close(self) -> None:
         """Let the engines' connections end with the requests on them; stop learning."""
@@ -204,14 +216,21 @@ def make_named(
 
 
 def make_route(
-    settings: Settings, count: Count, folder: Path | None, dispatch: Dispatch, former: App | None
+    settings: Settings, metrics: Metrics, dispatch: Dispatch, former: App | None
 ) -> RouteStage | None:
     """Return the route stage, ``None`` if no name has tiers; it goes on with what that of ``former`` has seen."""
     if not any(model.tiers for model in settings.models.values()):
         return None
-    stage = RouteStage(settings, Complexity(), dispatch.available, count, folder)
-    if former is not None and former.route is not None:
-        stage.inherit(former.route)
+    old = former.route if former is not None else None
+    if old is not None and old.book.fits(settings):
+        book = old.book
+    else:
+        book = Book(settings, metrics.gauge, metrics.folder)
+    stage = RouteStage(
+        settings, Complexity(), dispatch.available, counter(metrics), metrics.folder, book=book
+    )
+    if old is not None:
+        stage.inherit(old)
     return stage
 
 
@@ -259,6 +278,12 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         for action in (admin.invalidate, admin.purge, admin.feedback):
             router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
 
+    if app.route is not None:
+        routing = RouteAdmin(app.route, lambda: effect.route(app.metrics.series()))
+        router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
+        router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
+        router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
+
     names = list(app.settings.models)
 
     def card(name: str) -> dict[str, object]:
@@ -290,4 +315,5 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     router.get("/metrics", Route("metrics", page=metrics, protected=False))
     for path in ("/dashboard", "/dashboard/cache"):  # without a key: what it shows is behind one
         router.get(path, Route("dashboard", page=pages.fixed(dashboard("cache")), protected=False))
+    router.get("/dashboard/route", Route("dashboard", page=pages.fixed(dashboard("route")), protected=False))
     return router

@@ -92,6 +92,7 @@ class Checks:
             self._problem((*path, "tiers"), "expected two or more different models, the weakest first")
         if model.fallback:
             self._problem((*path, "fallback"), "the tiers are each other's; give a tier its own instead")
+        self._check_files((*path, "route"), model.route)
         hold = model.route.hold
         held = [f.name for f in msgspec.structs.fields(hold) if getattr(hold, f.name) is not None]
         if len(held) != 1:
@@ -102,6 +103,17 @@ class Checks:
                 known = self._settings.models.get(tier)
                 if known is not None and known.price is None:
                     self._problem((*path, "route", "hold", "cost"), f"needs the price of {tier!r}")
+
+    def _check_files(self, path: tuple[str, ...], routing: s.Routing) -> None:
+        if routing.router is not None and not Path(routing.router).expanduser().is_dir():
+            self._problem((*path, "router"), f"there is no folder {routing.router}")
+        kept = routing.learn.path
+        if kept is None:
+            return
+        if not Path(kept).expanduser().parent.is_dir():
+            self._problem((*path, "learn", "path"), f"there is no folder {Path(kept).parent}")
+        if sum(model.route.learn.path == kept for model in self._settings.models.values()) > 1:
+            self._problem((*path, "learn", "path"), "each model needs a file of its own")
 
     def _check_cache(self, cache: s.Cache) -> None:
         if cache.store == "disk" and cache.path is None:

@@ -9,6 +9,7 @@
     │   ├── Forbidden               403    a key that may not do this
     │   ├── NotFound                404    no such path
     │   ├── UnknownModel            404    no such model; the message lists those there are
+    │   ├── UnknownRequest          404    no such request is remembered, or it is another tenant's
     │   ├── NoTier                  400    none of a routed name's models has what the request needs
     │   ├── MethodNotAllowed        405
     │   ├── RequestTimeout          408    the client did not finish its request in time
@@ -106,6 +107,15 @@ class UnknownModel(RequestError):
     type = "not_found_error"
     code = "model_not_found"
     param = "model"
+
+
+class UnknownRequest(RequestError):
+    """A judgement of a request that is not remembered, or that is another tenant's."""
+
+    status = 404
+    type = "not_found_error"
+    code = "unknown_request"
+    param = "id"
 
 
 class NoTier(RequestError):

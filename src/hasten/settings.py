@@ -164,17 +164,31 @@ class Hold(Section, frozen=True):
     e2e_ms: Positive | None = None
 
 
+class Learn(Section, frozen=True):
+    """Whether judgements of the weakest tier's answers correct the router's score.
+
+    ``share``: how much of the correction is applied; 0: nothing is learnt. ``path``: the file that keeps what was
+    learnt; without one it is forgotten when the gateway ends.
+    """
+
+    share: Share = 0.0
+    path: str | None = None
+
+
 class Routing(Section, frozen=True):
     """How a name with tiers chooses among them.
 
     ``share``: of the traffic, how much is routed (a dial). ``holdback``: how much always goes to the strongest tier,
-    to compare. ``sticky``: seconds that a conversation's tier is remembered; 0: it is not.
+    to compare. ``sticky``: seconds that a conversation's tier is remembered; 0: it is not. ``router``: the folder of a
+    router of one's own, in place of the shipped one.
     """
 
     hold: Hold = Hold(strong_share=0.5)
     share: Share = 1.0
     holdback: Share = 0.01
     sticky: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
+    router: str | None = None
+    learn: Learn = Learn()
 
 
 class Model(Section, frozen=True):

@@ -59,6 +59,7 @@ class Trace:
         "reasons",
         "route",
         "served_model",
+        "side",
         "spans",
         "status",
         "stream",
@@ -103,6 +104,7 @@ class Trace:
         self.named = ""  # the named route that the request was led by
         self.route = ""  # why it went to this tier; "fallback"
         self.complexity: float | None = None
+        self.side = ""  # of the routing dial; empty where the client chose
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""

@@ -13,6 +13,7 @@ from typing import Any, Protocol
 import msgspec
 
 from hasten.errors import ClientGone, HastenError
+from hasten.fields import Fields
 from hasten.trace import Trace
 
 #: (lower-case name, value) pairs, as bytes on the wire.
@@ -20,70 +21,6 @@ Headers = list[tuple[bytes, bytes]]
 
 
 # -- the request ------------------------------------------------------------------------------------
-
-
-class StreamOptions(msgspec.Struct):
-    """The known part of ``stream_options``."""
-
-    include_usage: bool | None = None
-
-
-class Message(msgspec.Struct):
-    """The known part of a chat message; ``content`` is text, parts, or null."""
-
-    role: str
-    content: str | list[dict[str, Any]] | None = None
-
-
-class Fields(msgspec.Struct, kw_only=True):
-    """Fields that chat, completion and embedding requests share."""
-
-    model: str
-    stream: bool | None = None
-    stream_options: StreamOptions | None = None
-
-
-class ChatFields(Fields, kw_only=True):
-    """The known fields of a chat completion; unknown ones stay in the body."""
-
-    messages: list[Message]
-    max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    n: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    presence_penalty: float | None = None
-    frequency_penalty: float | None = None
-    logprobs: bool | None = None
-    top_logprobs: int | None = None
-    tools: list[dict[str, Any]] | None = None
-    response_format: dict[str, Any] | None = None
-    user: str | None = None
-
-
-class CompletionFields(Fields, kw_only=True):
-    """The known fields of a text completion."""
-
-    prompt: str | list[str | int | list[int]]
-    max_tokens: int | None = None
-    temperature: float | None = None
-    top_p: float | None = None
-    n: int | None = None
-    stop: str | list[str] | None = None
-    seed: int | None = None
-    logprobs: int | None = None
-    user: str | None = None
-
-
-class EmbeddingFields(Fields, kw_only=True):
-    """The known fields of an embedding request."""
-
-    input: str | list[str | int | list[int]]
-    encoding_format: str | None = None
-    dimensions: int | None = None
-    user: str | None = None
 
 
 class Request:

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from hasten.accept import wire
 from hasten.accept.server import Connection, Server
 from hasten.errors import InvalidField
+from hasten.fields import ChatFields
 from hasten.testing import Script, ScriptedUpstream
-from hasten.types import ChatFields
 from tests.gateway import eventually, gateway
 from tests.sockets import connected, post, until_closed
 

@@ -12,9 +12,10 @@ from hasten import config
 from hasten.cache.entry import Entry
 from hasten.cache.replay import data_of
 from hasten.errors import HastenError
+from hasten.fields import ChatFields, CompletionFields, EmbeddingFields, Fields
 from hasten.settings import Settings
 from hasten.trace import Trace
-from hasten.types import ChatFields, Chunk, CompletionFields, EmbeddingFields, Event, Fields, Reply, Request
+from hasten.types import Chunk, Event, Reply, Request
 
 TREE: dict[str, Any] = {
     "engines": {"e": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}},

@@ -13,9 +13,10 @@ from hypothesis import strategies as st
 
 from hasten import config
 from hasten.cache.key import Fingerprint, Keys, canonical_key
+from hasten.fields import ChatFields, CompletionFields, EmbeddingFields
 from hasten.settings import Settings
 from hasten.trace import Trace
-from hasten.types import ChatFields, CompletionFields, EmbeddingFields, Request
+from hasten.types import Request
 
 TREE: dict[str, Any] = {
     "engines": {

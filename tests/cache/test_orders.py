@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from hasten.cache.board import Board
+from hasten.board import Board
 from hasten.cache.orders import Invalidate, Learn, Order, Orders, Purge
 from hasten.cache.report import Look, Report
 from hasten.cache.store.memory import MemoryStore
@@ -126,7 +126,7 @@ def test_messages_come_whole_and_in_order(tmp_path: Path, size: int) -> None:
 TALK = """
 import sys
 from pathlib import Path
-from hasten.cache.board import Board
+from hasten.board import Board
 board = Board(Path(sys.argv[1]))
 for number in range(1000):
     board.tell(f"{sys.argv[2]} {number}".encode())

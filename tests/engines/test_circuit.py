@@ -18,11 +18,12 @@ from hasten.engines.circuit import Circuit
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import parse_retry_after
 from hasten.errors import EngineRefused, EngineReset, EngineStatus, HastenError, Unavailable, UnknownModel
+from hasten.fields import ChatFields
 from hasten.settings import Circuit as CircuitSettings
 from hasten.settings import Model
 from hasten.testing import FakeClock, FakeEngine, Script, ScriptedUpstream, fake_stream
 from hasten.trace import Trace
-from hasten.types import ChatFields, Reply, Request
+from hasten.types import Reply, Request
 from tests.gateway import gateway
 
 SETTINGS = CircuitSettings(failures=3, open=1.0, open_max=5.0)

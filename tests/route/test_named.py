@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 from hasten import config
 from hasten.engines import weights
 from hasten.errors import SettingsError
+from hasten.fields import ChatFields
 from hasten.route import named
 from hasten.route.named import NamedStage, Vector
 from hasten.route.system import Mode, put_system
 from hasten.testing import FakeEngine, ScriptedUpstream
-from hasten.types import ChatFields, Request
+from hasten.types import Request
 from tests.cache.parts import TREE, Counts, request
 from tests.cache.semantics import embed as bag_of_words
 from tests.gateway import Gateway, eventually, gateway

@@ -22,8 +22,9 @@ from hasten.accept.anthropic_reply import (
 )
 from hasten.accept.wire import read
 from hasten.errors import EngineProtocol, HastenError, InvalidField
+from hasten.fields import ChatFields, Fields
 from hasten.trace import Trace
-from hasten.types import ChatFields, Fields, Reply, Request
+from hasten.types import Reply, Request
 
 
 class _Message(msgspec.Struct):

@@ -6,8 +6,9 @@ import msgspec
 
 from hasten.accept.wire import openai_error, read
 from hasten.errors import HastenError
+from hasten.fields import ChatFields, CompletionFields, EmbeddingFields, Fields
 from hasten.trace import Trace
-from hasten.types import ChatFields, CompletionFields, EmbeddingFields, Fields, Reply, Request
+from hasten.types import Reply, Request
 
 _FIELDS: dict[str, type[Fields]] = {
     "chat": ChatFields,

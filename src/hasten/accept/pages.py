@@ -25,6 +25,15 @@ def fixed(reply: Reply) -> Page:
     return page
 
 
+def own(action: Callable[[bytes, str], Awaitable[dict[str, Any]]]) -> Page:
+    """Return a page on which every caller, an admin too, acts for its own tenant: ``action(body, tenant)``."""
+
+    async def page(head: Head) -> Reply:
+        return Reply(body=msgspec.json.encode(await action(head.body, head.caller.tenant)))
+
+    return page
+
+
 def view(look: Callable[[str | None], dict[str, Any]]) -> Page:
     """Return a page that shows what ``look(tenant)`` returns."""
 

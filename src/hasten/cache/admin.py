@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from hasten.bodies import read
 from hasten.cache import orders
 from hasten.cache.control import TAG
 from hasten.cache.report import Report
@@ -127,11 +128,3 @@ class Admin:
         if tenant is not None and group != own:
             raise Forbidden("tenant: only an admin may name another tenant")
         return group
-
-
-def read(body: bytes, wanted: type[Any]) -> Any:
-    """Return ``body`` as ``wanted``; raise :class:`InvalidField` with what is wrong."""
-    try:
-        return msgspec.json.decode(body or b"{}", type=wanted)
-    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
-        raise InvalidField(f"the body: {str(exc).replace('`', '')}") from None

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from hasten.cache.board import Board
+from hasten.board import Board
 from hasten.cache.report import Report
 from hasten.cache.semantic.policy import SemanticCache, canonical
 from hasten.cache.store.base import Ready

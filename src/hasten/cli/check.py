@@ -10,6 +10,7 @@ import msgspec
 from hasten import config
 from hasten.engines import weights
 from hasten.errors import HastenError, SettingsError
+from hasten.route.complexity import Complexity
 from hasten.settings import LlamaEngine
 
 
@@ -33,6 +34,12 @@ def run(args: argparse.Namespace) -> int:
                     wrong.append(f"engines.{name}.model: there is no file {engine.model}")
             except HastenError as exc:
                 wrong.append(f"engines.{name}.model: {exc.message}")
+    for name, model in settings.models.items():
+        if model.route.router is not None:
+            try:
+                Complexity(Path(model.route.router).expanduser())
+            except HastenError as exc:
+                wrong.append(f"models.{name}.route.router: {exc}")
     if wrong:
         raise SettingsError(wrong, args.config)
     server = settings.server

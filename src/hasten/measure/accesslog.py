@@ -51,6 +51,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     cache_why: str = ""
     route: str = ""
     complexity: float | None = None
+    side: str = ""
     reasons: list[str] = []
     stages_ms: dict[str, float] = {}
     request: str | None = None
@@ -82,6 +83,7 @@ def entry(trace: Trace) -> Line:
         cache_why=trace.cache_why,
         route=trace.way,
         complexity=None if trace.complexity is None else round(trace.complexity, 4),
+        side=trace.side,
         reasons=trace.reasons,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
     )

@@ -12,6 +12,7 @@ from pathlib import Path
 from time import time
 
 from hasten.dials import wilson
+from hasten.measure.effect import route_effect
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Key, Registry, Value
 from hasten.trace import Trace
@@ -166,6 +167,25 @@ FAMILIES = (
         "Workers' scores above which the strongest tier is chosen, added up.",
         ("model",),
     ),
+    Family(
+        "hasten_route_measured_total",
+        "counter",
+        "Routed requests by side of the dial and by measure: their count, sum and sum of squares.",
+        ("model", "side", "measure", "moment"),
+    ),
+    Family(
+        "hasten_route_effect",
+        "gauge",
+        "Mean of the requests acted on less that of the holdback, with its 95% Welch interval.",
+        ("model", "measure", "bound"),
+    ),
+    Family(
+        "hasten_route_feedback_total",
+        "counter",
+        "Clients' judgements of routed answers, by the tier that answered.",
+        ("model", "tier", "verdict"),
+    ),
+    Family("hasten_route_learning", "gauge", "Workers that apply a learnt correction.", ("model",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
@@ -259,6 +279,7 @@ class Metrics:
         """Return the metrics of all workers in Prometheus's text format."""
         series = self.series()
         series.update(false_hit_rate(series))
+        series.update(route_effect(series))
         return render(FAMILIES, series)
 
     def _process(self) -> None:

@@ -93,6 +93,7 @@ class Worker:
         if self._gauge_timer is not None:
             self._gauge_timer.cancel()
         self.app.close()
+        self.app.close_book()
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         await asyncio.sleep(0)  # the transports' last callbacks
         if self._log is not None:
@@ -112,6 +113,7 @@ class Worker:
         self.app.move(self._addresses)
         self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
+        old.close_book(self.app)
         if old.cache is not None and (self.app.cache is None or self.app.cache.store is not old.cache.store):
             self._spawn(self.app.open())
             self._spawn(old.close_cache())

@@ -17,6 +17,10 @@ class Complexity:
         """Return the probability, 0..1."""
         return min(1.0, len(text) / 2000)
 
+    def explain(self, text: str) -> list[tuple[str, float]]:
+        """Return the features of ``text`` that moved the score, with their signed contributions, largest first."""
+        return [("length", self.score(text))]
+
     def prior(self) -> list[float]:
         """Return scores of the validation set at even steps: what to expect before any traffic."""
         return [(i + 0.5) / 64 for i in range(64)]

@@ -13,7 +13,8 @@ from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
 
-from hasten.types import ChatFields, Message, Request
+from hasten.fields import ChatFields, Message
+from hasten.types import Request
 
 SLOTS = 1 << 16  # 1 MiB; a busy machine's conversations of an hour
 WAYS = 4  # places that one conversation may have; the oldest of them gives way

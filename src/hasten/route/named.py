@@ -14,11 +14,12 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from time import perf_counter
 from typing import Any, Protocol
 
+from hasten.fields import ChatFields
 from hasten.route.conversation import text_of
 from hasten.route.needs import context_of, demands, needs_of, required
 from hasten.route.system import put_system
 from hasten.settings import PATTERN_CHARS, Route, RouteCache, Settings
-from hasten.types import ChatFields, Handler, Reply, Request
+from hasten.types import Handler, Reply, Request
 
 log = logging.getLogger("hasten.route")
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
+from hasten.fields import ChatFields, CompletionFields
 from hasten.settings import LlamaEngine, Model, Settings
-from hasten.types import ChatFields, CompletionFields, Request
+from hasten.types import Request
 
 BYTES_PER_TOKEN = (
     3.0  # on the safe side for English (about 4); CJK text takes 3 bytes a character, about a token

@@ -12,12 +12,13 @@ from pathlib import Path
 from time import perf_counter, time
 
 from hasten.errors import InvalidField
+from hasten.route.book import Book, cost_of
 from hasten.route.complexity import Complexity
 from hasten.route.conversation import Conversations, Talk, talk_of
 from hasten.route.needs import Needs, context_of, demands, needs_of, required
 from hasten.route.shares import Scores
 from hasten.route.tiers import Asked, Decision, Tier, Tiers
-from hasten.settings import Price, Settings
+from hasten.settings import Settings
 from hasten.trace import Trace
 from hasten.types import Handler, Reply, Request
 
@@ -37,10 +38,17 @@ class RouteStage:
         count: Count,
         folder: Path | None = None,
         clock: Callable[[], float] = time,
+        book: Book | None = None,
     ) -> None:
         self.complexity = complexity
+        self.book = book if book is not None else Book(settings, None, folder, clock)
+        self.routers = {
+            name: Complexity(Path(model.route.router).expanduser()) if model.route.router else complexity
+            for name, model in settings.models.items()
+            if model.tiers
+        }
         self.routed = {
-            name: _tiers(settings, name, healthy, complexity)
+            name: _tiers(settings, name, healthy, self.routers[name])
             for name, model in settings.models.items()
             if model.tiers
         }
@@ -95,8 +103,8 @@ class RouteStage:
             was = conversations.get(talk.early)
             was = conversations.get(talk.first) if was is None else was
         goes_on = bool(talk.early) and talk.goes_on
-        score = self._score(talk, known=was is not None)
-        trace.complexity = score
+        own = self._score(self.routers[tiers.name], talk, known=was is not None)
+        score = trace.complexity = self.book.corrected(tiers.name, own)
         deadline, ttft = (
             _seconds(request, name) for name in (b"x-hasten-deadline-ms", b"x-hasten-slo-ttft-ms")
         )
@@ -112,22 +120,27 @@ class RouteStage:
             ttft,
         )
         decision = tiers.decide(asked)
+        side = asked.side if wish is None else ""
+        self.book.begun(trace, tiers.name, decision.level, side, None if goes_on else own)
         if not goes_on:
             tiers.saw(score)
         if conversations is not None:
             conversations.put(talk.early or talk.first, max(decision.level, was or 0))
         return decision
 
-    def _score(self, talk: Talk, known: bool) -> float:
+    def _score(self, router: Complexity, talk: Talk, known: bool) -> float:
         """Return how hard the request is: its last turn, or the hardest of the last few if nothing is known of them."""
         if not talk.texts:
             return 0.0
         if known or not talk.early:
-            return self.complexity.score(talk.texts[-1])
-        return max(self.complexity.score(text) for text in talk.texts[-TURNS:])
+            return router.score(talk.texts[-1])
+        return max(router.score(text) for text in talk.texts[-TURNS:])
 
     def _done(self, tiers: Tiers, tier: Tier, trace: Trace, took: float, first: float | None) -> None:
         """Note how the answer came out."""
+        self.book.done(trace, tiers.name, tier.name, took, first)
+        if trace.served_model != tier.name:  # another one stood in: its time is not this tier's
+            return
         tier.e2e.saw(took)
         if first is not None:
             tier.ttft.saw(first)
@@ -147,12 +160,6 @@ class RouteStage:
 
     def __repr__(self) -> str:
         return f"<RouteStage {list(self.routed.values())!r}>"
-
-
-def cost_of(trace: Trace, price: Price) -> float:
-    """Return what a request's tokens cost."""
-    output = trace.output_tokens if trace.output_tokens is not None else trace.tokens_seen
-    return ((trace.input_tokens or 0) * price.input + output * price.output) / 1e6
 
 
 def _tiers(settings: Settings, name: str, healthy: Callable[[str], bool], complexity: Complexity) -> Tiers:

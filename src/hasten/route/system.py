@@ -6,7 +6,8 @@ from typing import Literal
 
 import msgspec
 
-from hasten.types import ChatFields, Message, Request
+from hasten.fields import ChatFields, Message
+from hasten.types import Request
 
 Mode = Literal["if_missing", "prepend", "replace"]
 
