@@ -91,8 +91,8 @@ def _held(tiers: Tiers) -> dict[str, Any]:
     """Return what holds now, of the worker that answers."""
     hold = {
         field.name: value
-        for field in msgspec.structs.fields(tiers.hold)
-        if (value := getattr(tiers.hold, field.name)) is not None
+        for field in msgspec.structs.fields(tiers.routing.hold)
+        if (value := getattr(tiers.routing.hold, field.name)) is not None
     }
     keeper = tiers.keepers[-1]
     return {
