@@ -16,6 +16,7 @@ SECTIONS = [
     settings.Server,
     settings.Model,
     settings.Routing,
+    settings.Learn,
     settings.Circuit,
     settings.Log,
     settings.Tenant,
@@ -32,6 +33,7 @@ HEADINGS = {
     settings.Redis: "### cache.redis",
     settings.RouteCache: "### routes.cache",
     settings.Routing: "### models.route",
+    settings.Learn: "### models.route.learn",
 }
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"

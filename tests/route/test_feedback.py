@@ -16,6 +16,7 @@ from hasten.route.recent import SLOTS, UNKNOWN, Recent, Served
 from hasten.testing import ScriptedUpstream
 from hasten.trace import Trace
 from tests.gateway import Gateway, gateway
+from tests.route.test_stage import ByLength
 
 EASY, HARD = "Hi", "Prove it, please. " * 200
 KEYS = {"acme": {"keys": ["key-of-acme-1234"]}, "beta": {"keys": ["key-of-beta-1234"]}}
@@ -40,6 +41,9 @@ async def routed(route: dict[str, Any], **sections: Any) -> AsyncIterator[Gatewa
         ScriptedUpstream() as large,
         gateway(small, large, models=models(**route), **sections) as gw,
     ):
+        stage = gw.worker.app.route
+        assert stage is not None
+        stage.complexity = ByLength()  # type: ignore[assignment]
         yield gw
 
 

@@ -17,6 +17,7 @@ SLOTS = 1 << 15  # 1 MiB; of the last 10,000 requests fewer than 1 in 500 gave w
 WAYS = 8  # places that one request may have; the oldest of them gives way
 UNKNOWN = 255  # the level of an answer by none of the tiers
 _SLOT = Struct("<16sQfBBBB")  # digest, milliseconds of the clock (0: empty), then as Served
+_TIMES = Struct("<" + "16xQ8x" * WAYS)  # the times alone, of one request's places
 _SIDES = ("act", "holdback", "off", "")
 
 
@@ -52,32 +53,31 @@ class Recent:
     def put(self, tenant: str, id: str, served: Served) -> None:
         """Remember a request. Two workers at one place at once: one of the two is forgotten."""
         wanted = _digest(tenant, id)
-        oldest, place = 1 << 64, -1
-        for at in self._places(wanted):
-            found, when, *_ = _SLOT.unpack_from(self._map, at)
-            if found == wanted:
-                place = at
-                break
-            if when < oldest:
-                oldest, place = when, at
+        bucket = _bucket(wanted)
+        place = self._find(wanted, bucket)
+        if place is None:
+            times = _TIMES.unpack_from(self._map, bucket)
+            place = bucket + times.index(min(times)) * _SLOT.size
         now = max(1, int(self._clock() * 1e3))
-        side = _SIDES.index(served.side)
-        _SLOT.pack_into(
-            self._map, place, wanted, now, served.score, served.name, served.level, side, served.marks
-        )
+        name, level, side, score, marks = served
+        _SLOT.pack_into(self._map, place, wanted, now, score, name, level, _SIDES.index(side), marks)
 
     def get(self, tenant: str, id: str) -> Served | None:
         """Return what is known of a request, ``None`` for an unknown one."""
         wanted = _digest(tenant, id)
-        for at in self._places(wanted):
-            found, when, score, name, level, side, marks = _SLOT.unpack_from(self._map, at)
-            if when and found == wanted:
-                return Served(name, level, _SIDES[side], score, marks)
-        return None
+        place = self._find(wanted, _bucket(wanted))
+        if place is None:
+            return None
+        _, _, score, name, level, side, marks = _SLOT.unpack_from(self._map, place)
+        return Served(name, level, _SIDES[side], score, marks)
 
-    def _places(self, wanted: bytes) -> range:
-        bucket = int.from_bytes(wanted[:4], "little") % (SLOTS // WAYS) * WAYS * _SLOT.size
-        return range(bucket, bucket + WAYS * _SLOT.size, _SLOT.size)
+    def _find(self, wanted: bytes, bucket: int) -> int | None:
+        """Return where the request of a digest is."""
+        end = bucket + WAYS * _SLOT.size
+        at = self._map.find(wanted, bucket, end)
+        while at >= 0 and (at - bucket) % _SLOT.size:  # by a rare chance, across two fields
+            at = self._map.find(wanted, at + 1, end)
+        return at if at >= 0 else None
 
     def close(self) -> None:
         """Let go of the table."""
@@ -85,6 +85,11 @@ class Recent:
 
     def __repr__(self) -> str:
         return f"<Recent {SLOTS} slots>"
+
+
+def _bucket(wanted: bytes) -> int:
+    """Return where the places of a digest begin."""
+    return int.from_bytes(wanted[:4], "little") % (SLOTS // WAYS) * WAYS * _SLOT.size
 
 
 def _digest(tenant: str, id: str) -> bytes:

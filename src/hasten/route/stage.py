@@ -42,13 +42,13 @@ class RouteStage:
     ) -> None:
         self.complexity = complexity
         self.book = book if book is not None else Book(settings, None, folder, clock)
-        self.routers = {
-            name: Complexity(Path(model.route.router).expanduser()) if model.route.router else complexity
+        self._own = {
+            name: Complexity(Path(model.route.router).expanduser())
             for name, model in settings.models.items()
-            if model.tiers
+            if model.route.router is not None
         }
         self.routed = {
-            name: _tiers(settings, name, healthy, self.routers[name])
+            name: _tiers(settings, name, healthy, self.router(name))
             for name, model in settings.models.items()
             if model.tiers
         }
@@ -94,6 +94,10 @@ class RouteStage:
             )
         return reply
 
+    def router(self, name: str) -> Complexity:
+        """Return the judge of a routed name's requests."""
+        return self._own.get(name, self.complexity)
+
     def decide(self, tiers: Tiers, request: Request, talk: Talk, needs: Needs) -> Decision:
         """Judge a request and choose its tier; note the conversation's."""
         trace = request.trace
@@ -103,7 +107,7 @@ class RouteStage:
             was = conversations.get(talk.early)
             was = conversations.get(talk.first) if was is None else was
         goes_on = bool(talk.early) and talk.goes_on
-        own = self._score(self.routers[tiers.name], talk, known=was is not None)
+        own = self._score(self.router(tiers.name), talk, known=was is not None)
         score = trace.complexity = self.book.corrected(tiers.name, own)
         deadline, ttft = (
             _seconds(request, name) for name in (b"x-hasten-deadline-ms", b"x-hasten-slo-ttft-ms")
