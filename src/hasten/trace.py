@@ -45,6 +45,7 @@ class Trace:
         "cache_why",
         "cached_tokens",
         "complexity",
+        "discarded",
         "endpoint",
         "engine",
         "error",
@@ -101,6 +102,7 @@ class Trace:
         self.cache_why = ""  # the reason, in ASCII, without anybody's text
         self.route = ""
         self.complexity: float | None = None
+        self.discarded: list[tuple[str, int, int]] = []  # answers paid for and not served: model, tokens in, out
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""

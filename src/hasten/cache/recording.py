@@ -53,7 +53,7 @@ def usage_of(chunks: list[Chunk]) -> Event | None:
 
 
 def _common(trace: Trace, size: int, settings: Cache) -> str | None:
-    if trace.route == "fallback":
+    if trace.route == "fallback" or trace.route.startswith("kept"):  # kept: judged short, served for want of another
         return "fallback"
     return "too_large" if size > settings.max_entry_bytes else None
 

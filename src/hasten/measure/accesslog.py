@@ -51,6 +51,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     cache_why: str = ""
     route: str = ""
     reasons: list[str] = []
+    discarded: list[tuple[str, int, int]] = []
     stages_ms: dict[str, float] = {}
     request: str | None = None
     answer: str | None = None
@@ -81,6 +82,7 @@ def entry(trace: Trace) -> Line:
         cache_why=trace.cache_why,
         route=trace.route,
         reasons=trace.reasons,
+        discarded=trace.discarded,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
     )
     if trace.transcript is not None:

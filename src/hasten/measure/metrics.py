@@ -134,6 +134,18 @@ FAMILIES = (
     Family("hasten_cache_entries", "gauge", "Entries in the store."),
     Family("hasten_cache_bytes", "gauge", "Bytes that count against cache.max_bytes."),
     Family("hasten_cache_evictions_total", "counter", "Entries put out to make room."),
+    Family(
+        "hasten_route_cascade_total",
+        "counter",
+        "Weak answers judged, by outcome (passed, raised, kept) and why.",
+        ("model", "outcome", "reason"),
+    ),
+    Family(
+        "hasten_route_discarded_tokens_total",
+        "counter",
+        "Tokens of answers that were paid for and not served.",
+        ("model", "gen_ai_token_type"),
+    ),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),

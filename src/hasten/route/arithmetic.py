@@ -19,11 +19,19 @@ _CALCULATOR = re.compile(r"<<[^<>]*>>")
 _FRACTION = re.compile(r"\\d?frac\{([^{}]*)\}\{([^{}]*)\}")
 _TEXT = re.compile(r"\\(?:text|mathrm|mbox|boxed)\{([^{}]*)\}")
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
-_TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|[A-Za-z]+(?:[-'][A-Za-z]+)*|[-+*/=()%×÷·^−–]|[.,:;?!]|\n|\S")  # noqa: RUF001
-_SIGNS = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "x": "*", "X": "*"}  # noqa: RUF001
+_TOKEN = re.compile(r"\d+(?:\.\d+)?|\.\d+|[A-Za-z]+(?:[-'][A-Za-z]+)*|[-+*/=()%×÷·^−–]|[.,:;?!]|\n|\S")
+_SIGNS = {"×": "*", "·": "*", "÷": "/", "−": "-", "–": "-", "x": "*", "X": "*"}
 _NO_SIGNS = str.maketrans("", "", "$€£\\")
 _HYPHEN = re.compile(r"(?<=\d)-(?=[A-Za-z])")  # "a 4-week month" takes nothing away
-_PLAIN = (("\\times", "*"), ("\\cdot", "*"), ("\\div", "/"), ("\\%", "%"), ("\\left", ""), ("\\right", ""), ("**", ""))
+_PLAIN = (
+    ("\\times", "*"),
+    ("\\cdot", "*"),
+    ("\\div", "/"),
+    ("\\%", "%"),
+    ("\\left", ""),
+    ("\\right", ""),
+    ("**", ""),
+)
 
 _UNREAD = frozenset(("dozen", "dozens", "half", "hundred", "thousand", "million", "squared"))
 
@@ -31,8 +39,29 @@ NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?|(?<![\w.])\.\d+")
 NUMBER_WORDS: dict[str, tuple[float, ...]] = {
     word: (float(i),)
     for i, word in enumerate(
-        "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen "
-        "seventeen eighteen nineteen twenty".split()
+        [
+            "zero",
+            "one",
+            "two",
+            "three",
+            "four",
+            "five",
+            "six",
+            "seven",
+            "eight",
+            "nine",
+            "ten",
+            "eleven",
+            "twelve",
+            "thirteen",
+            "fourteen",
+            "fifteen",
+            "sixteen",
+            "seventeen",
+            "eighteen",
+            "nineteen",
+            "twenty",
+        ]
     )
 } | {
     "thirty": (30.0,),

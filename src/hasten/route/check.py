@@ -7,10 +7,12 @@ features of calculations are 0. Plain Python, under a millisecond.
 
 from __future__ import annotations
 
+import json
 import math
 import re
 from collections.abc import Iterator
 from itertools import pairwise
+from pathlib import Path
 
 from hasten.route.arithmetic import NUMBER, Step, numbers, plain, steps
 from hasten.route.quantities import Use, quantities, use
@@ -30,13 +32,17 @@ _CONSTANTS = frozenset(
      1000.0, 3600.0, 180.0, 360.0, 16.0, 5280.0)
 )  # fmt: skip
 _COUNTED = re.compile(r"\bhow many (\w+)", re.I)
+_COUNT = re.compile(r"\bhow (?:many|much|old|long|far|fast|tall)\b", re.I)
 _RESULT = re.compile(r"[.!?:]\s+|\n")
 
 #: What a question asks for, by its last sentence; what the last calculation is then likely to be.
 _ASKS: dict[str, tuple[re.Pattern[str], str]] = {
     "total": (re.compile(r"\b(?:total|altogether|in all|combined|sum|overall)\b", re.I), "+*"),
     "rest": (re.compile(r"\b(?:left|remain\w*|still|change|rest|need|needs)\b", re.I), "-"),
-    "difference": (re.compile(r"\b(?:difference|(?:more|less|fewer|older|younger|longer)\b.{0,60}\bthan)\b", re.I), "-"),
+    "difference": (
+        re.compile(r"\b(?:difference|(?:more|less|fewer|older|younger|longer)\b.{0,60}\bthan)\b", re.I),
+        "-",
+    ),
     "each": (re.compile(r"\b(?:each|per|average|every|apiece)\b", re.I), "/"),
     "percent": (re.compile(r"%|\bpercent\w*", re.I), "/*"),
 }
@@ -47,11 +53,57 @@ _HARD = (
 )  # fmt: skip
 
 
+MODEL = Path(__file__).parent / "model" / "check.json"
+
+
+class Check:
+    """The model. ``weights``: of each feature its weight and the bounds that training saw; others count nothing."""
+
+    def __init__(self, bias: float, weights: dict[str, tuple[float, float, float]]) -> None:
+        self.bias = bias
+        self.weights = weights
+
+    @classmethod
+    def load(cls, path: Path = MODEL) -> Check:
+        """Return the one that is shipped, or another. See ``training/cascade/README.md``."""
+        tree = json.loads(path.read_text())
+        return cls(tree["bias"], {name: (w, low, high) for name, (w, low, high) in tree["weights"].items()})
+
+    def probability(self, question: str, answer: str) -> float:
+        """Return the probability that the answer to a word problem is wrong, 0..1."""
+        return self._probability(Reading(question, answer))
+
+    def _probability(self, read: Reading) -> float:
+        found = features(read)
+        z = self.bias
+        for name, (weight, low, high) in self.weights.items():
+            z += weight * min(high, max(low, found[name]))
+        return 1.0 / (1.0 + math.exp(-z))
+
+    def verdict(self, question: str, answer: str, limit: float) -> str | None:
+        """Return why an answer falls short: ``arithmetic`` is wrong, the ``check`` finds it likelier than ``limit``.
+
+        The model knows word problems only, so it is asked about nothing else.
+        """
+        if limit >= 1.0:
+            return None
+        read = Reading(question, answer)
+        if not read.calculates:
+            return None
+        if any(step.wrong for step in read.steps):
+            return "arithmetic"
+        return "check" if self._probability(read) > limit else None
+
+    def __repr__(self) -> str:
+        return f"<Check {len(self.weights)} features>"
+
+
 class Reading:
     """A question and its answer, read once."""
 
     def __init__(self, question: str, answer: str) -> None:
         self.question = plain(question[-4000:])
+        self.text = answer
         self.answer = plain(answer)
         self.steps = steps(self.answer)
         self.given = quantities(self.question)
@@ -65,11 +117,17 @@ class Reading:
         start = max((self.question.rfind(m, 0, max(0, end)) for m in (". ", "? ", "! ", "\n")), default=-1)
         self.asked = self.question[start + 1 :]
 
+    @property
+    def calculates(self) -> bool:
+        """Whether it is a word problem: numbers are given, and one is asked for or worked out."""
+        if len(self.given) < 2 or "```" in self.text:
+            return False
+        return bool(self.steps) or (bool(self.said) and _COUNT.search(self.question) is not None)
 
-def features(question: str, answer: str) -> dict[str, float]:
-    """Return the features by name. Never raises for any text."""
-    read = Reading(question, answer)
-    found = dict(_form(read, answer))
+
+def features(read: Reading) -> dict[str, float]:
+    """Return the features by name."""
+    found = dict(_form(read))
     found.update(_calculations(read))
     found.update(_usage(read))
     found.update(_asks(read))
@@ -77,7 +135,8 @@ def features(question: str, answer: str) -> dict[str, float]:
     return found
 
 
-def _form(read: Reading, answer: str) -> Iterator[tuple[str, float]]:
+def _form(read: Reading) -> Iterator[tuple[str, float]]:
+    answer = read.text
     text = answer.rstrip()
     lines = [line.strip() for line in text.split("\n") if line.strip()]
     size, asked = len(text), len(read.question)
@@ -134,7 +193,10 @@ def _calculations(read: Reading) -> Iterator[tuple[str, float]]:
     yield "unused results", float(min(sum(not n and r != final for r, n in results.items()), 4))
     yield "results used twice", float(sum(n > 1 for n in results.values()))
     yield "negative result", float(any(step.left < 0 for step in done))
-    yield "fraction of a thing", float(sum(step.left != int(step.left) for step in done if abs(step.left) < 1e15))
+    yield (
+        "fraction of a thing",
+        float(sum(step.left != int(step.left) for step in done if abs(step.left) < 1e15)),
+    )
     yield from _final(read, done, asked)
 
 
@@ -158,7 +220,10 @@ def _final(read: Reading, done: list[Step], known: set[float]) -> Iterator[tuple
     yield "two finals", float(len(finals) > 1)
     before = read.answer[: read.answer.rfind("####")] if "####" in read.answer else ""
     told = numbers(before)[-1:] if before else []
-    yield "final differs from the text", float(bool(told) and final is not None and abs(told[0] - final) > 0.011)
+    yield (
+        "final differs from the text",
+        float(bool(told) and final is not None and abs(told[0] - final) > 0.011),
+    )
 
 
 def _usage(read: Reading) -> Iterator[tuple[str, float]]:
@@ -180,8 +245,9 @@ def _asks(read: Reading) -> Iterator[tuple[str, float]]:
     for name, (pattern, expected) in _ASKS.items():
         asked = bool(pattern.search(read.asked))
         yield f"asks {name}", float(asked)
-        yield f"asks {name}, ends otherwise", float(
-            asked and bool(ends) and not set(ends[0]).intersection(expected)
+        yield (
+            f"asks {name}, ends otherwise",
+            float(asked and bool(ends) and not set(ends[0]).intersection(expected)),
         )
     noun = _COUNTED.search(read.asked)
     tail = read.answer[-400:].lower()

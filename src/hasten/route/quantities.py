@@ -15,26 +15,128 @@ Kind = str  # "minus", "plus", "times", "part", "percent", "plain"
 
 _WORD = re.compile(r"\d+/\d+|\d+(?:\.\d+)?%?|\.\d+%?|[a-z]+(?:'[a-z]+)?|[.?!;:]")
 _AFTER: dict[str, Kind] = {
-    **dict.fromkeys("fewer less younger shorter slower cheaper lighter smaller lower off discount".split(), "minus"),
-    **dict.fromkeys("more older longer taller faster heavier extra additional larger higher bigger".split(), "plus"),
-    **dict.fromkeys("times each apiece".split(), "times"),
+    **dict.fromkeys(
+        [
+            "fewer",
+            "less",
+            "younger",
+            "shorter",
+            "slower",
+            "cheaper",
+            "lighter",
+            "smaller",
+            "lower",
+            "off",
+            "discount",
+        ],
+        "minus",
+    ),
+    **dict.fromkeys(
+        [
+            "more",
+            "older",
+            "longer",
+            "taller",
+            "faster",
+            "heavier",
+            "extra",
+            "additional",
+            "larger",
+            "higher",
+            "bigger",
+        ],
+        "plus",
+    ),
+    **dict.fromkeys(["times", "each", "apiece"], "times"),
 }
 _BEFORE: dict[str, Kind] = {
     **dict.fromkeys(
-        "lost lose loses gave gives give ate eats eat spent spends spend used uses use took takes broke dropped removed "
-        "subtract minus without except died left sold donated threw".split(),
+        [
+            "lost",
+            "lose",
+            "loses",
+            "gave",
+            "gives",
+            "give",
+            "ate",
+            "eats",
+            "eat",
+            "spent",
+            "spends",
+            "spend",
+            "used",
+            "uses",
+            "use",
+            "took",
+            "takes",
+            "broke",
+            "dropped",
+            "removed",
+            "subtract",
+            "minus",
+            "without",
+            "except",
+            "died",
+            "left",
+            "sold",
+            "donated",
+            "threw",
+        ],
         "minus",
     ),
-    **dict.fromkeys("plus added adds add another additional extra found gained received bought".split(), "plus"),
-    **dict.fromkeys("each every per by".split(), "times"),
+    **dict.fromkeys(
+        [
+            "plus",
+            "added",
+            "adds",
+            "add",
+            "another",
+            "additional",
+            "extra",
+            "found",
+            "gained",
+            "received",
+            "bought",
+        ],
+        "plus",
+    ),
+    **dict.fromkeys(["each", "every", "per", "by"], "times"),
 }
-_TIMES_WORDS = frozenset("twice double doubled triple tripled thrice dozen dozens".split())
+_TIMES_WORDS = frozenset(["twice", "double", "doubled", "triple", "tripled", "thrice", "dozen", "dozens"])
 _PART_WORDS = frozenset(
-    "half third thirds quarter quarters fourth fifth sixth eighth tenth".split()
+    ["half", "third", "thirds", "quarter", "quarters", "fourth", "fifth", "sixth", "eighth", "tenth"]
 )
 _CHANGE = frozenset(
-    "less fewer more off discount increase increased increases decrease decreased reduced cheaper raise raised rise "
-    "grew tip tax interest profit markup higher lower faster slower older younger improved".split()
+    [
+        "less",
+        "fewer",
+        "more",
+        "off",
+        "discount",
+        "increase",
+        "increased",
+        "increases",
+        "decrease",
+        "decreased",
+        "reduced",
+        "cheaper",
+        "raise",
+        "raised",
+        "rise",
+        "grew",
+        "tip",
+        "tax",
+        "interest",
+        "profit",
+        "markup",
+        "higher",
+        "lower",
+        "faster",
+        "slower",
+        "older",
+        "younger",
+        "improved",
+    ]
 )
 _WEAK_WORDS = frozenset(("one", "once", "second", "zero"))  # say little: "one of them"
 
