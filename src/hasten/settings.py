@@ -182,7 +182,8 @@ class Routing(Section, frozen=True):
     """How a name with tiers chooses among them.
 
     ``share``: of the traffic, how much is routed (a dial). ``holdback``: how much always goes to the strongest tier,
-    to compare. ``sticky``: seconds that a conversation's tier is remembered; 0: it is not. ``cascade``: whether a weak tier's answer is judged.
+    to compare. ``sticky``: seconds that a conversation's tier is remembered; 0: it is not. ``cascade``:
+    whether a weak tier's answer is judged, and how.
     """
 
     hold: Hold = Hold(strong_share=0.5)

@@ -109,7 +109,7 @@ def choose(x: Array, y: Array, gap: Array, seed: int) -> float:
 
 
 def cross_validated(data: Data, repeats: int = 3, k: int = 10) -> list[Array]:
-    """Return scores of each row by models that saw neither it nor its fold, penalty chosen within: one array a repeat."""
+    """Return scores by models that saw neither a row nor its fold, the penalty chosen within; an array a repeat."""
     found = []
     for seed in range(repeats):
         scores = np.zeros(len(data.wrong))

@@ -1,8 +1,8 @@
 """Finds the calculations in a text and does them again.
 
 Understands what models write: units between the numbers, money, percent, fractions, thousands, LaTeX, chains
-(``a = b = c``), run-on chains (``5 * 4 = 20 / 2 = 10``), and the ``<<2*3=6>>`` of calculators. What it cannot read is no
-calculation; it never says "wrong" of what it does not understand. Bounded: the first :data:`LIMIT` characters.
+(``a = b = c``), run-on chains (``5 * 4 = 20 / 2 = 10``), and the ``<<2*3=6>>`` of calculators. What it cannot read, such
+as algebra, is no calculation. Bounded: the first :data:`LIMIT` characters.
 """
 
 from __future__ import annotations
@@ -36,33 +36,12 @@ _PLAIN = (
 _UNREAD = frozenset(("dozen", "dozens", "half", "hundred", "thousand", "million", "squared"))
 
 NUMBER = re.compile(r"(?<![\w.])\d+(?:\.\d+)?|(?<![\w.])\.\d+")
+_COUNTING = (
+    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen "
+    "eighteen nineteen twenty"
+)
 NUMBER_WORDS: dict[str, tuple[float, ...]] = {
-    word: (float(i),)
-    for i, word in enumerate(
-        [
-            "zero",
-            "one",
-            "two",
-            "three",
-            "four",
-            "five",
-            "six",
-            "seven",
-            "eight",
-            "nine",
-            "ten",
-            "eleven",
-            "twelve",
-            "thirteen",
-            "fourteen",
-            "fifteen",
-            "sixteen",
-            "seventeen",
-            "eighteen",
-            "nineteen",
-            "twenty",
-        ]
-    )
+    word: (float(i),) for i, word in enumerate(_COUNTING.split())
 } | {
     "thirty": (30.0,),
     "forty": (40.0,),

@@ -19,18 +19,19 @@ from hasten.route.quantities import Use, quantities, use
 
 _FINAL = re.compile(r"(?:####|\bfinal answer\b[^\n]{0,20}?:?|\b(?:the )?answer(?: is|:)|\\boxed)")
 _HEDGE = re.compile(
-    r"\b(?:i'm not sure|not certain|approximately|about|around|roughly|perhaps|maybe|might|probably|assum\w+|unclear|"
-    r"not (?:specified|given|stated|enough|provided)|don't know|do not know|cannot|can't|however|actually|wait|let's say)\b",
+    r"\b(?:i'm not sure|not certain|approximately|about|around|roughly|perhaps|maybe|might|probably|"
+    r"assum\w+|unclear|not (?:specified|given|stated|enough|provided)|don't know|do not know|cannot|can't|"
+    r"however|actually|wait|let's say)\b",
     re.I,
 )
 _UNSURE = re.compile(
-    r"\b(?:i'm not sure|unclear|not (?:specified|given|stated|enough|provided)|don't know|do not know|cannot be|assum\w+)\b",
+    r"\b(?:i'm not sure|unclear|not (?:specified|given|stated|enough|provided)|don't know|do not know|"
+    r"cannot be|assum\w+)\b",
     re.I,
 )
-_CONSTANTS = frozenset(
-    (0.0, 0.01, 0.25, 0.5, 0.75, 1.0, 2.0, 3.0, 4.0, 5.0, 7.0, 10.0, 12.0, 24.0, 30.0, 31.0, 36.0, 50.0, 52.0, 60.0, 100.0, 365.0,
-     1000.0, 3600.0, 180.0, 360.0, 16.0, 5280.0)
-)  # fmt: skip
+#: What an answer may bring in: units of time, angles, distances, parts.
+_CONSTANT_TEXT = "0 .01 .25 .5 .75 1 2 3 4 5 7 10 12 16 24 30 31 36 50 52 60 100 180 360 365 1000 3600 5280"
+_CONSTANTS = frozenset(float(n) for n in _CONSTANT_TEXT.split())
 _COUNTED = re.compile(r"\bhow many (\w+)", re.I)
 _COUNT = re.compile(r"\bhow (?:many|much|old|long|far|fast|tall)\b", re.I)
 _RESULT = re.compile(r"[.!?:]\s+|\n")
@@ -46,12 +47,12 @@ _ASKS: dict[str, tuple[re.Pattern[str], str]] = {
     "each": (re.compile(r"\b(?:each|per|average|every|apiece)\b", re.I), "/"),
     "percent": (re.compile(r"%|\bpercent\w*", re.I), "/*"),
 }
-_HARD = (
-    "if", "than", "each", "per", "every", "half", "twice", "times", "third", "percent", "average", "total", "rest", "remaining",
-    "first", "then", "after", "before", "until", "same", "only", "both", "another", "other", "day", "week", "month", "year",
-    "hour", "minutes", "age", "old", "speed", "miles", "profit", "ratio", "except", "instead", "difference", "enough",
-)  # fmt: skip
-
+_HARD_TEXT = (
+    "if than each per every half twice times third percent average total rest remaining first then after before until "
+    "same only both another other day week month year hour minutes age old speed miles profit ratio except instead "
+    "difference enough"
+)
+_HARD = tuple(_HARD_TEXT.split())
 
 MODEL = Path(__file__).parent / "model" / "check.json"
 

@@ -29,7 +29,7 @@ LEAST = 60  # characters: shorter loops may be laughter
 _REFUSAL = re.compile(
     r"\s*(?:[*_#>\"']\s*)*(?:(?:i['’]?m|i am) (?:really |very |so |truly )?sorry[,.]? (?:but )?(?:i|as)\b|"
     r"(?:sorry|apologies|unfortunately)[,.]? (?:but )?i (?:can['’]?t|cannot|can not|am (?:not able|unable)|don['’]?t)|"
-    r"i (?:can['’]?t|cannot|can not|won['’]?t|will not|am unable to|am not able to|['’]?m unable to|['’]?m not able to) "
+    r"i (?:can['’]?t|cannot|can not|won['’]?t|will not|am (?:unable|not able) to) "
     r"(?:help|assist|provide|answer|fulfil|comply|do that|discuss|generate|create|access|determine|solve|complete)|"
     r"i['’]?m (?:unable|not able) to|as an ai\b|i don['’]?t (?:know|have (?:enough|access|the ability|information))|"
     r"es tut mir leid, (?:aber )?ich kann|als ki\b|je suis désolée?,? (?:mais )?je ne (?:peux|suis)|"

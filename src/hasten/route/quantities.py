@@ -1,7 +1,7 @@
 """What a question gives and asks for, in numbers, and whether an answer's calculations use it as it was meant.
 
-"12 fewer" is taken away, "3 times" multiplies, "30% less" needs two steps. A quantity that is used against its words, or
-not at all, is the commonest trace of a misread question. English only; in other languages all of it is neutral.
+"12 fewer" is taken away, "3 times" multiplies, "30% less" needs two steps. A quantity that is used against its words,
+or not at all, is the commonest trace of a misread question. English words only.
 """
 
 from __future__ import annotations
@@ -13,131 +13,29 @@ from hasten.route.arithmetic import NUMBER_WORDS, Step
 
 Kind = str  # "minus", "plus", "times", "part", "percent", "plain"
 
-_WORD = re.compile(r"\d+/\d+|\d+(?:\.\d+)?%?|\.\d+%?|[a-z]+(?:'[a-z]+)?|[.?!;:]")
-_AFTER: dict[str, Kind] = {
-    **dict.fromkeys(
-        [
-            "fewer",
-            "less",
-            "younger",
-            "shorter",
-            "slower",
-            "cheaper",
-            "lighter",
-            "smaller",
-            "lower",
-            "off",
-            "discount",
-        ],
-        "minus",
-    ),
-    **dict.fromkeys(
-        [
-            "more",
-            "older",
-            "longer",
-            "taller",
-            "faster",
-            "heavier",
-            "extra",
-            "additional",
-            "larger",
-            "higher",
-            "bigger",
-        ],
-        "plus",
-    ),
-    **dict.fromkeys(["times", "each", "apiece"], "times"),
+_WORD = re.compile(r"\d+/\d+|\d+(?:\.\d+)?%?|\.\d+%?|[a-z]+(?:'[a-z]+)?|[,.?!;:]")
+_AFTER_TEXT: dict[Kind, str] = {
+    "minus": "fewer less younger shorter slower cheaper lighter smaller lower off discount",
+    "plus": "more older longer taller faster heavier extra additional larger higher bigger",
+    "times": "times each apiece",
 }
-_BEFORE: dict[str, Kind] = {
-    **dict.fromkeys(
-        [
-            "lost",
-            "lose",
-            "loses",
-            "gave",
-            "gives",
-            "give",
-            "ate",
-            "eats",
-            "eat",
-            "spent",
-            "spends",
-            "spend",
-            "used",
-            "uses",
-            "use",
-            "took",
-            "takes",
-            "broke",
-            "dropped",
-            "removed",
-            "subtract",
-            "minus",
-            "without",
-            "except",
-            "died",
-            "left",
-            "sold",
-            "donated",
-            "threw",
-        ],
-        "minus",
-    ),
-    **dict.fromkeys(
-        [
-            "plus",
-            "added",
-            "adds",
-            "add",
-            "another",
-            "additional",
-            "extra",
-            "found",
-            "gained",
-            "received",
-            "bought",
-        ],
-        "plus",
-    ),
-    **dict.fromkeys(["each", "every", "per", "by"], "times"),
+_BEFORE_TEXT: dict[Kind, str] = {
+    "minus": "lost lose loses gave gives give ate eats eat spent spends spend used uses use took takes broke dropped "
+    "removed subtract minus without except died left sold donated threw",
+    "plus": "plus added adds add another additional extra found gained received bought",
+    "times": "each every per by",
 }
-_TIMES_WORDS = frozenset(["twice", "double", "doubled", "triple", "tripled", "thrice", "dozen", "dozens"])
-_PART_WORDS = frozenset(
-    ["half", "third", "thirds", "quarter", "quarters", "fourth", "fifth", "sixth", "eighth", "tenth"]
+_TIMES_TEXT = "twice double doubled triple tripled thrice dozen dozens"
+_PART_TEXT = "half third thirds quarter quarters fourth fifth sixth eighth tenth"
+_CHANGE_TEXT = (
+    "less fewer more off discount increase increased increases decrease decreased reduced cheaper raise raised rise "
+    "grew tip tax interest profit markup higher lower faster slower older younger improved"
 )
-_CHANGE = frozenset(
-    [
-        "less",
-        "fewer",
-        "more",
-        "off",
-        "discount",
-        "increase",
-        "increased",
-        "increases",
-        "decrease",
-        "decreased",
-        "reduced",
-        "cheaper",
-        "raise",
-        "raised",
-        "rise",
-        "grew",
-        "tip",
-        "tax",
-        "interest",
-        "profit",
-        "markup",
-        "higher",
-        "lower",
-        "faster",
-        "slower",
-        "older",
-        "younger",
-        "improved",
-    ]
-)
+_AFTER = {word: kind for kind, text in _AFTER_TEXT.items() for word in text.split()}
+_BEFORE = {word: kind for kind, text in _BEFORE_TEXT.items() for word in text.split()}
+_TIMES_WORDS = frozenset(_TIMES_TEXT.split())
+_PART_WORDS = frozenset(_PART_TEXT.split())
+_CHANGE = frozenset(_CHANGE_TEXT.split())
 _WEAK_WORDS = frozenset(("one", "once", "second", "zero"))  # say little: "one of them"
 
 EXPECTED: dict[Kind, str] = {"minus": "-", "plus": "+", "times": "*", "part": "/*", "percent": "*/"}
@@ -199,12 +97,12 @@ def _word(words: list[str], i: int) -> Quantity:
 def _kind(words: list[str], i: int) -> Kind:
     """Return what the words around a number say is to be done with it."""
     for word in words[i + 1 : i + 4]:
-        if word in ".?!;:":
+        if word in ",.?!;:":
             break
         if word in _AFTER:
             return _AFTER[word]
     for word in reversed(words[max(0, i - 2) : i]):
-        if word in ".?!;:":
+        if word in ",.?!;:":
             break
         if word in _BEFORE:
             return _BEFORE[word]
