@@ -21,7 +21,9 @@ JUDGE = Judge(Cascade(), Check.load())
 APPLES = "Tom has 3 apples and buys 4 more apples. How many apples does he have?"
 
 
-def heard(text: str | None, finish: str = "stop", logprobs: list[float] | None = None, **message: Any) -> Heard:
+def heard(
+    text: str | None, finish: str = "stop", logprobs: list[float] | None = None, **message: Any
+) -> Heard:
     choice: dict[str, Any] = {
         "index": 0,
         "message": {"role": "assistant", "content": text, **message},
@@ -34,7 +36,9 @@ def heard(text: str | None, finish: str = "stop", logprobs: list[float] | None =
 
 
 def call(name: str, arguments: str) -> dict[str, Any]:
-    return {"tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}]}
+    return {
+        "tool_calls": [{"id": "c", "type": "function", "function": {"name": name, "arguments": arguments}}]
+    }
 
 
 CASES: dict[str, tuple[Heard, Asked, str | None]] = {
@@ -182,7 +186,9 @@ def test_asked() -> None:
 
 def test_logprobs_are_asked_for_and_taken_out() -> None:
     assert msgspec.json.decode(with_logprobs(make(user="u")))["logprobs"] is True
-    with_them = b'{"id":"x","choices":[{"index":0,"message":{"content":"a"},"logprobs":{"content":[]}}],"new":1}'
+    with_them = (
+        b'{"id":"x","choices":[{"index":0,"message":{"content":"a"},"logprobs":{"content":[]}}],"new":1}'
+    )
     assert b"content" in quiet(with_them)
     made = msgspec.json.decode(quiet(with_them))
     assert made["choices"][0]["logprobs"] is None
@@ -212,7 +218,9 @@ json_values = st.recursive(
 )
 
 
-@given(texts, texts, st.booleans(), st.lists(st.floats(), max_size=5), st.sampled_from(["stop", "length", None]))
+@given(
+    texts, texts, st.booleans(), st.lists(st.floats(), max_size=5), st.sampled_from(["stop", "length", None])
+)
 def test_never_raises(question: str, answer: str, json: bool, logs: list[float], finish: str | None) -> None:
     said = Heard()
     said.texts, said.finish = [answer], finish
@@ -234,7 +242,9 @@ def test_any_answer(value: Any) -> None:
     Heard().whole(Reply(body=body, event=msgspec.json.decode(body, type=Event)))
     quiet(body)
     delta = {"tool_calls": [{"index": value, "function": value}]}
-    Heard().add(Chunk(b"data: " + body + b"\n\n", msgspec.convert({"choices": [{"delta": delta}]}, Event), 0.0))
+    Heard().add(
+        Chunk(b"data: " + body + b"\n\n", msgspec.convert({"choices": [{"delta": delta}]}, Event), 0.0)
+    )
 
 
 def test_messages_of_parts() -> None:
