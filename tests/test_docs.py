@@ -21,10 +21,15 @@ SECTIONS = [
     settings.Cache,
     settings.Semantic,
     settings.Redis,
+    settings.Cascade,
     *get_args(settings.EngineSettings),
 ]
 #: The heading under which a section's keys stand; the kinds of engine share one.
-HEADINGS = {settings.Semantic: "### cache.semantic", settings.Redis: "### cache.redis"}
+HEADINGS = {
+    settings.Semantic: "### cache.semantic",
+    settings.Redis: "### cache.redis",
+    settings.Cascade: "### models.NAME.route.cascade",
+}
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"
 

@@ -102,7 +102,8 @@ class Trace:
         self.cache_why = ""  # the reason, in ASCII, without anybody's text
         self.route = ""
         self.complexity: float | None = None
-        self.discarded: list[tuple[str, int, int]] = []  # answers paid for and not served: model, tokens in, out
+        #: Answers paid for and not served: model, tokens in, tokens out.
+        self.discarded: list[tuple[str, int, int]] = []
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""

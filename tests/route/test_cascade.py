@@ -150,6 +150,8 @@ async def test_the_strong_tier_dies(stream: bool, speculative: bool) -> None:
 async def test_both_die() -> None:
     async with cascading(script(*GOOD, reset_after=2), Script(status=500, body="{}")) as run:
         assert (await run.gw.chat(stream=True)).status_code == 500
+        assert run.outcomes == {("failed", "engine_reset"): 1}
+        assert run.discarded["weak", "output"] == 2
     async with cascading(Script(reset_after=0), Script(reset_after=0)) as run:
         assert (await run.gw.chat()).status_code == 502
 
@@ -204,6 +206,15 @@ async def test_a_speculative_stream_is_served_from_its_beginning() -> None:
         text, headers, _ = await run.stream()
         assert text == PARIS
         assert headers["x-hasten-route"] == "raised: refusal"
+
+
+async def test_what_a_vain_stream_said_is_counted() -> None:
+    async with cascading(
+        script(*GOOD, ttft=0.2), script(*["word "] * 3000, itl=0.01), speculative=True
+    ) as run:
+        assert (await run.stream())[0] == "".join(GOOD)
+        await eventually(lambda: run.strong.gone == 1)
+        assert 5 <= run.discarded["strong", "output"] <= 40
 
 
 # -- log-probabilities

@@ -47,7 +47,7 @@ CASES: dict[str, tuple[Heard, Asked, str | None]] = {
     "nothing": (heard(None), Asked("Hi"), "empty"),
     "refused by a field": (heard(None, refusal="No."), Asked("Hi"), "refusal"),
     "refused": (heard("I'm sorry, but I can't help with that."), Asked("Hi"), "refusal"),
-    "refused with a typographer's mark": (heard("I’m sorry, but I can’t."), Asked("Hi"), "refusal"),  # noqa: RUF001
+    "refused with a typographer's mark": (heard("I’m sorry, but I can’t."), Asked("Hi"), "refusal"),
     "an AI": (heard("As an AI language model, I have no opinion."), Asked("Hi"), "refusal"),
     "does not know": (heard("I don't know."), Asked("Hi"), "refusal"),
     "only says sorry": (heard("I'm sorry for your loss. Here is a letter."), Asked("Write a letter"), None),
@@ -132,7 +132,8 @@ def test_loops() -> None:
         ("What is the capital of France, and how large is it?", "The capital is Paris; it is large.", False),
         ("What is the capital of France, and what is it like?",
          "Die Hauptstadt ist Paris und das ist eine sehr schöne Stadt mit der Seine", True),
-        ("Translate to German: how are you, my dear friend of old?", "Wie geht es dir, mein alter Freund und wie ist es", False),
+        ("Translate to German: how are you, my dear friend of old?",
+         "Wie geht es dir, mein alter Freund und wie ist es", False),
         ("法国的首都是哪里?请详细说明一下它的历史。", "法国的首都是巴黎,历史悠久。", False),
         ("法国的首都是哪里?请详细说明一下它的历史。", "The capital of France is Paris, and it is old.", True),
         ("フランスの首都はどこですか。詳しく教えてください。", "フランスの首都はパリです。とても古い町です。", False),

@@ -7,10 +7,11 @@ from __future__ import annotations
 
 import argparse
 import json
+from functools import partial
 from pathlib import Path
 
 import numpy as np
-from fit import Data, Model, apgr, choose, cross_validated, interval, read
+from fit import Data, apgr, choose, cross_validated, interval, mean_apgr, read
 
 
 def main() -> None:
@@ -20,12 +21,14 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("src/hasten/route/model/check.json"))
     args = parser.parse_args()
     data = Data(read(args.data))
-    scores = cross_validated(data)
-    each = [apgr(s, data.gap) for s in scores]
-    low, high = interval(lambda i: float(np.mean([apgr(s[i], data.gap[i]) for s in scores])), len(data.gap))
-    print(f"APGR {np.mean(each):.3f} ({', '.join(f'{a:.3f}' for a in each)}), 95% [{low:.3f}, {high:.3f}]")
-    penalty = choose(data.x, data.wrong, data.gap, 0)
-    model = Model(data.x, data.wrong, penalty)
+    for name, scores in zip(("as they are", "bare"), cross_validated(data), strict=True):
+        each = [apgr(s, data.gap) for s in scores]
+        low, high = interval(partial(mean_apgr, scores, data.gap), len(data.gap))
+        shown = ", ".join(f"{a:.3f}" for a in each)
+        print(f"answers {name}: APGR {np.mean(each):.3f} ({shown}), 95% [{low:.3f}, {high:.3f}]")
+    everyone = np.arange(len(data.gap))
+    penalty = choose(data, everyone, 0)
+    model = data.train(everyone, penalty)
     kept = [i for i in np.argsort(-np.abs(model.weights * data.x.std(0))) if model.weights[i]]
     for i in kept:
         print(f"{model.weights[i] * data.x[:, i].std():+.3f}  {data.names[i]}")

@@ -137,7 +137,7 @@ FAMILIES = (
     Family(
         "hasten_route_cascade_total",
         "counter",
-        "Weak answers judged, by outcome (passed, raised, kept) and why.",
+        "Weak answers judged, by outcome (passed, raised, kept, failed) and why.",
         ("model", "outcome", "reason"),
     ),
     Family(

@@ -1,8 +1,8 @@
 """Finds the calculations in a text and does them again.
 
 Understands what models write: units between the numbers, money, percent, fractions, thousands, LaTeX, chains
-(``a = b = c``), run-on chains (``5 * 4 = 20 / 2 = 10``), and the ``<<2*3=6>>`` of calculators. What it cannot read, such
-as algebra, is no calculation. Bounded: the first :data:`LIMIT` characters.
+(``a = b = c``), run-on chains (``5 * 4 = 20 / 2 = 10``), the ``<<2*3=6>>`` of calculators. What it cannot read, such as
+algebra, is no calculation. Bounded: the first :data:`LIMIT` characters.
 """
 
 from __future__ import annotations

@@ -52,7 +52,7 @@ class Cascade:
         return await _Run(self, request, strong, next).answer()
 
     def decided(self, outcome: str, reason: str) -> None:
-        """Count one that was ``passed``, ``raised``, or ``kept`` although it fell short."""
+        """Count one that was ``passed``, ``raised``, ``kept`` although it fell short, or ``failed`` with both tiers."""
         self._count("hasten_route_cascade_total", (self.name, outcome, reason), 1)
 
     def discarded(self, trace: Trace, model: str, tokens: tuple[int, int]) -> None:
@@ -171,9 +171,7 @@ class _Run:
         _merge(trace, self.strong.trace, served=True)
         trace.route = f"raised: {reason}"
         self.cascade.decided("raised", reason)
-        if self.weak.trace.attempts and (self.heard.tokens or self.heard.usage or reason == _Slow.code):
-            tokens = tokens_of(self.heard, self.weak, BYTES_PER_TOKEN)
-            self.cascade.discarded(trace, self.weak.trace.served_model, tokens)
+        self._count_weak(reason)
         return reply
 
     def _keep(self, reason: str, error: HastenError) -> Reply:
@@ -183,6 +181,8 @@ class _Run:
         complete = self.whole is not None or (self.held is not None and self.held.complete)
         _merge(trace, self.weak.trace, served=complete)
         if not complete:
+            self.cascade.decided("failed", reason)
+            self._count_weak(reason)
             raise error
         trace.reasons.append(f"{self.strong.model}: {error.code or 'error'}")
         trace.route = "kept: strong failed"
@@ -191,15 +191,35 @@ class _Run:
             self.held.release()
         return self._weak_reply()
 
+    def _count_weak(self, reason: str) -> None:
+        """Note what the weak tier's answer cost, if one began."""
+        if self.heard.tokens or self.heard.usage or reason == _Slow.code:
+            tokens = tokens_of(self.heard, self.weak, BYTES_PER_TOKEN)
+            self.cascade.discarded(self.request.trace, self.weak.trace.served_model, tokens)
+
     def _count_ahead(self) -> None:
-        """Note what the strong tier's vain start cost: its prompt, and of a whole answer that came its tokens."""
+        """Note what the strong tier's vain start cost: its prompt, and the tokens that came so far."""
         assert self.ahead is not None
         heard = Heard()
         if self.ahead.done() and not self.ahead.cancelled() and self.ahead.exception() is None:
-            heard.whole(self.ahead.result())
+            reply = self.ahead.result()
+            if reply.stream is None:
+                heard.whole(reply)
+            else:
+                reply.stream.attach(_Counting(heard))
         if self.strong.trace.attempts:
             tokens = tokens_of(heard, self.strong, BYTES_PER_TOKEN)
             self.cascade.discarded(self.request.trace, self.strong.trace.served_model, tokens)
+
+
+class _Counting:
+    """The sink of a stream that nobody gets."""
+
+    def __init__(self, heard: Heard) -> None:
+        self.on_chunk = heard.add
+
+    def on_end(self, error: HastenError | None) -> None:
+        """Nobody hears of it."""
 
 
 class _Slow(HastenError):
@@ -243,7 +263,7 @@ class Held:
             self.since = chunk.at
         self._size += len(chunk.raw)
         hold = self._judge.settings.hold_tokens
-        enough = 0 < hold <= self._heard.tokens or self._size > MAX_HELD_BYTES
+        enough = 0 < hold <= len(self._heard.texts) or self._size > MAX_HELD_BYTES
         # With its finish reason an answer is over, and judged as a whole when the stream ends.
         if enough and self._heard.finish is None and not self.verdict.done():
             self._decide(self._judge.early(self._asked, self._heard))
