@@ -51,6 +51,7 @@ class Cascading:
         self.strong = strong
         self.counts: Counter[tuple[str, ...]] = Counter()
         self.traces: list[Trace] = []
+        self.cost = 0.0  # of the mean request that the weak tier was chosen for
 
     def count(self, name: str, labels: tuple[str, ...], amount: float) -> None:
         self.counts[(name, *labels)] += int(amount)
@@ -128,6 +129,7 @@ async def cascading(weak: Script, strong: Script | None = None, **cascade: Any) 
         try:
             yield made
             await eventually(lambda: made.inflight == 0)
+            made.cost = route.routed["m"].tiers[0].cost.value
             own = {task for task in asyncio.all_tasks() - before if "hasten" in repr(task.get_coro())}
             left = {task for task in own if "upstream.py" not in repr(task) and "answer" in repr(task)}
             assert not left

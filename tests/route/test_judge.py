@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hasten.route.check import Check
+from hasten.route.check import Check, Reading, features
 from hasten.route.hearing import Heard, quiet, quiet_chunk, with_logprobs
 from hasten.route.judge import Asked, Judge, asked_of, fits, loops
 from hasten.route.language import mismatch
@@ -105,6 +105,10 @@ def test_the_check_knows_a_good_answer_from_a_bad_one() -> None:
     good = "Aaron has 40 / 2 + 5 = 25 jewels.\nSiobhan has 25 - 2 = 23 jewels.\n#### 23"
     guess = "Siobhan has 40 / 3 = 13.33 jewels.\n"
     assert JUDGE.check.probability(question, good) < 0.4 < JUDGE.check.probability(question, guess)
+
+
+def test_the_check_weighs_what_it_reads() -> None:
+    assert JUDGE.check.weights.keys() <= features(Reading("", "")).keys()
 
 
 def test_nothing_to_calculate_is_not_checked() -> None:

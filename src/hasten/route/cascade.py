@@ -169,7 +169,10 @@ class _Run:
         self.ahead = None
         _merge(trace, self.weak.trace, served=False)
         _merge(trace, self.strong.trace, served=True)
-        trace.route = f"raised: {reason}"
+        if self.strong.trace.route:  # a fallback, which must not be kept as the strong tier's own
+            trace.reasons.append(f"raised: {reason}")
+        else:
+            trace.route = f"raised: {reason}"
         self.cascade.decided("raised", reason)
         self._count_weak(reason)
         return reply
