@@ -14,7 +14,8 @@ VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route-http reference lock clean
+.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route-http \
+	bench-cascade reference lock clean
 
 run: .venv/run.stamp  ## serve the embedded engine on http://127.0.0.1:8400
 	$(BIN)/hasten serve $(ARGS)
@@ -47,6 +48,9 @@ bench-cache-replay: .venv/dev.stamp  ## the embedded engine with the cache off a
 
 bench-route-http: .venv/dev.stamp  ## what routing saves over HTTP; ARGS for bench/route_http.py
 	$(BIN)/python bench/route_http.py $(ARGS)
+
+bench-cascade: .venv/dev.stamp  ## what the cascade's judge is worth and costs; ARGS for bench/route_cascade.py
+	$(BIN)/python bench/route_cascade.py $(ARGS)
 
 reference:  ## record the embedded model's reference answers with torch and transformers (not needed for the tests)
 	$(PYTHON) -m venv .venv-reference

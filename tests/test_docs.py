@@ -25,6 +25,7 @@ SECTIONS = [
     settings.Cache,
     settings.Semantic,
     settings.Redis,
+    settings.Cascade,
     *get_args(settings.EngineSettings),
 ]
 #: The heading under which a section's keys stand; the kinds of engine share one.
@@ -34,6 +35,7 @@ HEADINGS = {
     settings.RouteCache: "### routes.cache",
     settings.Routing: "### models.route",
     settings.Learn: "### models.route.learn",
+    settings.Cascade: "### models.route.cascade",
 }
 YAML = re.compile(r"```yaml\n(.*?)```", re.DOTALL)
 ENGINES = "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {m: {engines: [e]}}\n"

@@ -175,12 +175,29 @@ class Learn(Section, frozen=True):
     path: str | None = None
 
 
+class Cascade(Section, frozen=True):
+    """The weak tier answers first and the strong one only where that falls short.
+
+    ``hold_tokens``: of a stream, how many are judged before the client sees any; 0: all of it. ``limit``: the learned
+    check raises answers whose probability to be wrong is above it; 1: none. ``logprobs``: ask the weak tier for the
+    log-probabilities of its tokens. ``perplexity``: answers above it are raised; ``min_logprob``: those with a token
+    below it (natural logarithm); both where log-probabilities are known. ``speculative``: both tiers start at once.
+    """
+
+    hold_tokens: Annotated[int, msgspec.Meta(ge=0, le=100_000)] = 24
+    limit: Share = 0.5
+    logprobs: bool = False
+    perplexity: Annotated[float, msgspec.Meta(ge=1)] = 3.0
+    min_logprob: Annotated[float, msgspec.Meta(le=0)] | None = None
+    speculative: bool = False
+
+
 class Routing(Section, frozen=True):
     """How a name with tiers chooses among them.
 
     ``share``: of the traffic, how much is routed (a dial). ``holdback``: how much always goes to the strongest tier,
     to compare. ``sticky``: seconds that a conversation's tier is remembered; 0: it is not. ``router``: the folder of a
-    router of one's own, in place of the shipped one.
+    router of one's own, in place of the shipped one. ``cascade``: whether a weak tier's answer is judged, and how.
     """
 
     hold: Hold = Hold(strong_share=0.5)
@@ -189,6 +206,7 @@ class Routing(Section, frozen=True):
     sticky: Annotated[float, msgspec.Meta(ge=0)] = 3600.0
     router: str | None = None
     learn: Learn = Learn()
+    cascade: Cascade | bool = False
 
 
 class Model(Section, frozen=True):

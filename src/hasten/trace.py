@@ -45,6 +45,7 @@ class Trace:
         "cache_why",
         "cached_tokens",
         "complexity",
+        "discarded",
         "endpoint",
         "engine",
         "error",
@@ -105,6 +106,8 @@ class Trace:
         self.route = ""  # why it went to this tier; "fallback"
         self.complexity: float | None = None
         self.side = ""  # of the routing dial; empty where the client chose
+        #: Answers paid for and not served: model, tokens in, tokens out.
+        self.discarded: list[tuple[str, int, int]] = []
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""

@@ -116,8 +116,9 @@ def test_an_error_within_a_stream() -> None:
 def test_a_fallbacks_answer_and_one_that_is_too_large(judge: Any) -> None:
     asked = request()
     assert judge({"choices": [OK]}, asked, Cache(max_entry_bytes=10)) == "too_large"
-    asked.trace.route = "fallback"
-    assert judge({"choices": [OK]}, asked) == "fallback"
+    for route in ("fallback", "kept: strong failed"):
+        asked.trace.route = route
+        assert judge({"choices": [OK]}, asked) == "fallback"
 
 
 def test_embeddings() -> None:

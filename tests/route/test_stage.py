@@ -57,7 +57,7 @@ async def two(
         async with gateway(small, big, models=models, **sections) as gate:
             stage = gate.worker.app.route
             assert stage is not None
-            stage.routers["auto"] = ByLength()  # type: ignore[assignment]
+            stage.complexity = ByLength()  # type: ignore[assignment]
             yield Two(gate, small, big)
 
 
@@ -207,5 +207,5 @@ async def test_a_reload_forgets_nothing() -> None:
         assert again is not stage
         assert again.routed["auto"].scores is scores
         assert again.routed["auto"].tiers[1].e2e is debt
-        again.routers["auto"] = ByLength()  # type: ignore[assignment]
+        again.complexity = ByLength()  # type: ignore[assignment]
         assert await world.went(HARD, "answer", "yes") == ("smart", "conversation")

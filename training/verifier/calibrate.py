@@ -43,18 +43,19 @@ def judge(pairs: list[Pair], verifier: Verifier, words: frozenset[str]) -> list[
 
 
 def fit(scored: list[tuple[float, bool]]) -> tuple[float, float]:
-    """Return a, b of P(wrong | score) = sigma(a - b score) (Platt 1999), by Newton's method."""
-    a, b = 0.0, 1.0
-    for _ in range(50):
+    """Return a, b of P(wrong | score) = sigma(a - b score) (Platt 1999), by Newton's method with bounded steps."""
+    a, b = 0.0, 0.5
+    for _ in range(200):
         ga = gb = haa = hab = hbb = 1e-9
         for s, right in scored:
-            p = 1 / (1 + math.exp(-(a - b * s)))
+            p = 0.5 * (1 + math.tanh((a - b * s) / 2))
             e, w = p - (not right), p * (1 - p)
             ga, gb = ga + e, gb - e * s
             haa, hab, hbb = haa + w, hab - w * s, hbb + w * s * s
         det = haa * hbb - hab * hab
         da, db = (hbb * ga - hab * gb) / det, (haa * gb - hab * ga) / det
-        a, b = a - da, b - db
+        step = min(1.0, 0.5 / max(abs(da), abs(db), 1e-12))
+        a, b = a - step * da, b - step * db
         if abs(da) + abs(db) < 1e-9:
             break
     return a, b

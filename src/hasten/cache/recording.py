@@ -53,7 +53,7 @@ def usage_of(chunks: list[Chunk]) -> Event | None:
 
 
 def _common(trace: Trace, size: int, settings: Cache) -> str | None:
-    if trace.route == "fallback":
+    if trace.route == "fallback" or trace.route.startswith("kept"):  # judged short, and all there was
         return "fallback"
     return "too_large" if size > settings.max_entry_bytes else None
 

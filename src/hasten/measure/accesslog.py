@@ -53,6 +53,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     complexity: float | None = None
     side: str = ""
     reasons: list[str] = []
+    discarded: list[tuple[str, int, int]] = []
     stages_ms: dict[str, float] = {}
     request: str | None = None
     answer: str | None = None
@@ -85,6 +86,7 @@ def entry(trace: Trace) -> Line:
         complexity=None if trace.complexity is None else round(trace.complexity, 4),
         side=trace.side,
         reasons=trace.reasons,
+        discarded=trace.discarded,
         stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
     )
     if trace.transcript is not None:

@@ -186,6 +186,18 @@ FAMILIES = (
         ("model", "tier", "verdict"),
     ),
     Family("hasten_route_learning", "gauge", "Workers that apply a learnt correction.", ("model",)),
+    Family(
+        "hasten_route_cascade_total",
+        "counter",
+        "Weak answers judged, by outcome (passed, raised, kept, failed) and why.",
+        ("model", "outcome", "reason"),
+    ),
+    Family(
+        "hasten_route_discarded_tokens_total",
+        "counter",
+        "Tokens of answers that were paid for and not served.",
+        ("model", "gen_ai_token_type"),
+    ),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),

@@ -13,6 +13,7 @@ from time import perf_counter, time
 
 from hasten.errors import InvalidField
 from hasten.route.book import Book, cost_of
+from hasten.route.cascade import cost_discarded, make_cascades
 from hasten.route.complexity import Complexity
 from hasten.route.conversation import Conversations, Talk, talk_of
 from hasten.route.needs import Needs, context_of, demands, needs_of, required
@@ -24,6 +25,7 @@ from hasten.types import Handler, Reply, Request
 
 #: Counts ``amount`` of a metric with labels: (name, labels, amount).
 Count = Callable[[str, tuple[str, ...], float], None]
+UNJUDGED = frozenset(("asked", "deadline"))  # decisions whose tier answers, come what may
 TURNS = 4  # of a conversation that is not remembered, how many of the user's last turns are judged
 
 
@@ -61,6 +63,8 @@ class RouteStage:
             for i, name in enumerate(self.routed)
             if settings.models[name].route.sticky
         }
+        self._cascades = make_cascades(settings, count)
+        self._prices = {name: model.price for name, model in settings.models.items() if model.price}
         self._require = required(settings)
         self._count = count
 
@@ -82,7 +86,7 @@ class RouteStage:
         request.model = tier.name
         request.models = tiers.chain(decision.level, needs)
         since = trace.span("route", since)
-        reply = await next(request)
+        reply = await self._answer(tiers, decision, request, needs, next)
         if reply.stream is None:
             if reply.event is not None:
                 trace.saw(reply.event)
@@ -97,6 +101,19 @@ class RouteStage:
     def router(self, name: str) -> Complexity:
         """Return the judge of a routed name's requests."""
         return self._own.get(name, self.complexity)
+
+    async def _answer(
+        self, tiers: Tiers, decision: Decision, request: Request, needs: Needs, next: Handler
+    ) -> Reply:
+        """Return the chosen tier's answer, judged where there is a cascade and a stronger tier to ask."""
+        cascade = self._cascades.get(tiers.name)
+        if cascade is not None and decision.reason not in UNJUDGED and cascade.applies(request):
+            strong = tiers.above(decision.level, needs)
+            if strong is not None:
+                chain = tiers.chain(strong, needs)
+                chain = tuple(name for name in chain if name != decision.tier.name)
+                return await cascade.answer(request, chain, next)
+        return await next(request)
 
     def decide(self, tiers: Tiers, request: Request, talk: Talk, needs: Needs) -> Decision:
         """Judge a request and choose its tier; note the conversation's."""
@@ -143,14 +160,14 @@ class RouteStage:
     def _done(self, tiers: Tiers, tier: Tier, trace: Trace, took: float, first: float | None) -> None:
         """Note how the answer came out."""
         self.book.done(trace, tiers.name, tier.name, took, first)
-        if trace.served_model != tier.name:  # another one stood in: its time is not this tier's
+        if trace.route == "fallback":  # another one stood in: its time is not this tier's
             return
         tier.e2e.saw(took)
         if first is not None:
             tier.ttft.saw(first)
-        price = tier.model.price
+        price = self._prices.get(trace.served_model, tier.model.price)
         if price is not None:
-            tier.cost.saw(cost_of(trace, price))
+            tier.cost.saw(cost_of(trace, price) + cost_discarded(trace, self._prices))
 
     def inherit(self, former: RouteStage) -> None:
         """Go on with what the stage before a reload has seen."""

@@ -200,6 +200,14 @@ class Tiers:
         tier.chosen += 1
         return Decision(tier, index, reason)
 
+    def above(self, index: int, needs: Needs) -> int | None:
+        """Return the strongest tier over ``index`` that can be asked now and lacks nothing, ``None`` without one."""
+        for i in range(len(self.tiers) - 1, index, -1):
+            tier = self.tiers[i]
+            if tier.healthy() and needs.unmet(tier.model, tier.context) is None:
+                return i
+        return None
+
     def chain(self, index: int, needs: Needs) -> tuple[str, ...]:
         """Return the models to try, in order: the tier, its own fallbacks, the stronger tiers, the weaker ones; none of
         them lacks what the request needs."""
