@@ -14,7 +14,7 @@ VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay reference lock clean
+.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route reference lock clean
 
 run: .venv/run.stamp  ## serve the embedded engine on http://127.0.0.1:8400
 	$(BIN)/hasten serve $(ARGS)
@@ -44,6 +44,9 @@ bench-cache-speed: .venv/dev.stamp  ## what the cache costs and saves; ARGS for 
 
 bench-cache-replay: .venv/dev.stamp  ## the embedded engine with the cache off and on; ARGS for bench/cache_replay.py
 	$(BIN)/python bench/cache_replay.py $(ARGS)
+
+bench-route: .venv/dev.stamp  ## how well the router ranks prompts; ARGS='--data FILE' for bench/route_quality.py
+	$(BIN)/python bench/route_quality.py $(ARGS)
 
 reference:  ## record the embedded model's reference answers with torch and transformers (not needed for the tests)
 	$(PYTHON) -m venv .venv-reference
