@@ -27,7 +27,8 @@ from hasten.route.fit import apgr, quantiles
 
 HERE = Path(__file__).parent
 WRITTEN = 4.0  # weight of a row whose scores are estimates: fewer, but of more kinds
-WITHIN = 0.5  # share of the regression within groups, beside the one over all
+#: How much what is left of the gain within its group counts again, by form.
+WITHIN = {"choice": 1.0, "story": 0.5, "open": 0.0}
 DENSE_PENALTY = 3000.0  # a form's own weights; the common ones are let go further
 WORD_PENALTY = 8.0
 WORD_SHARE = 1.0
@@ -110,11 +111,12 @@ class Table:
         return np.hstack([*parts, ones]).astype(np.float32)
 
     def within(self) -> Any:
-        """Return the gains less their mean in the row's group."""
+        """Return the gains less their mean in the row's group, by the share of its form."""
         names = [row.group if row.source != "written" else row.group.split()[1] for row in self.rows]
         _, group = np.unique(names, return_inverse=True)
         mean = np.bincount(group, self.gain) / np.bincount(group)
-        return self.gain - mean[group]
+        share = np.array([WITHIN[form] for form in FORMS])[self.form]
+        return share * (self.gain - mean[group])
 
 
 class Words:
@@ -179,7 +181,7 @@ def fit(table: Table, rows: Any) -> Model:
     # What a harmless change moves must not count: noise in the inputs is a penalty (Bishop 1995).
     noise = table.noise / table.scales
     gram[:inputs, :inputs] += noise.T @ (noise * weight[:, None])
-    within = WITHIN * table.within()
+    within = table.within()
     dense = np.linalg.solve(gram, design.T @ (weight * (table.gain + within)))
     mean = np.average(table.gain, weights=weight)
     return Model(dense, table.words.fit(table.gain - mean + within, weight))
