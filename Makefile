@@ -14,7 +14,7 @@ VENV := $(PYTHON) -m venv .venv
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
-.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route-http \
+.PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route bench-route-http \
 	bench-cascade reference lock clean
 
 run: .venv/run.stamp  ## serve the embedded engine on http://127.0.0.1:8400
@@ -45,6 +45,9 @@ bench-cache-speed: .venv/dev.stamp  ## what the cache costs and saves; ARGS for 
 
 bench-cache-replay: .venv/dev.stamp  ## the embedded engine with the cache off and on; ARGS for bench/cache_replay.py
 	$(BIN)/python bench/cache_replay.py $(ARGS)
+
+bench-route: .venv/dev.stamp  ## how well the router ranks prompts; ARGS='--data FILE' for bench/route_quality.py
+	$(BIN)/python bench/route_quality.py $(ARGS)
 
 bench-route-http: .venv/dev.stamp  ## what routing saves over HTTP; ARGS for bench/route_http.py
 	$(BIN)/python bench/route_http.py $(ARGS)
