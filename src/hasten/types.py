@@ -186,6 +186,22 @@ class Source(Protocol):
         """Give the stream up; nothing more is fed."""
 
 
+class Ended:
+    """The source of a stream that is already complete."""
+
+    def pause(self) -> None:
+        """Nothing is read."""
+
+    def resume(self) -> None:
+        """Nothing is read."""
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+ENDED = Ended()
+
+
 class Stream:
     """A reply in motion: the source feeds it, taps watch it, one sink takes it.
 
@@ -285,6 +301,9 @@ class Stream:
             tap.on_end(self.error)
         if self._sink is not None:
             self._sink.on_end(self.error)
+        # No circles: an answer's memory is free as soon as it is over, and not when the collector comes round.
+        self.feed, self.source = self._early.append, ENDED
+        self._sink = self.wanted = None
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"

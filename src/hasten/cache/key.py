@@ -8,6 +8,7 @@ scope is the same digest with the last user text taken out.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -43,6 +44,7 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         self._resolution = {name: _resolution(settings, name) for name in settings.models}
         self._ignore = frozenset(settings.cache.ignore) | frozenset(_TRANSPORT)
+        self._head = lru_cache(1024)(self._make_head)
         self._groups = {name: tenant.cache_group or name for name, tenant in settings.tenants.items()}
 
     def group(self, tenant: str) -> str:
@@ -59,7 +61,9 @@ class Keys:
             options.pop("include_usage", None)
             if not options:
                 del fields["stream_options"]
-        head = self._head(request)
+        head = self._head(
+            request.endpoint, request.trace.tenant, request.model if request.model in self._resolution else ""
+        )
         key = blake2b(head + _encode(fields), digest_size=DIGEST).digest()
         if not semantic or request.endpoint != "chat":
             return Fingerprint(key, None, None)
@@ -69,10 +73,9 @@ class Keys:
         scope = blake2b(head + b"scope\0" + _encode(fields), digest_size=DIGEST).digest()
         return Fingerprint(key, scope, text)
 
-    def _head(self, request: Request) -> bytes:
+    def _make_head(self, endpoint: str, tenant: str, model: str) -> bytes:
         # Length-prefixed by JSON: no tenant's name can run into the next part.
-        named = (request.endpoint, self.group(request.trace.tenant), self._resolution.get(request.model, ""))
-        return _encode(named)
+        return _encode((endpoint, self.group(tenant), self._resolution.get(model, "")))
 
 
 def canonical_key(scope: bytes, canonical: str) -> bytes:

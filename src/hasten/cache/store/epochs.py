@@ -22,7 +22,7 @@ class Epochs:
     def of(self, tags: Sequence[str]) -> tuple[int, ...]:
         """Return each tag's epoch, 0 for one never invalidated."""
         known = self._known
-        return tuple(known.get(tag, 0) for tag in tags)
+        return tuple([known.get(tag, 0) for tag in tags]) if known else (0,) * len(tags)
 
     def begin(self, tags: Sequence[str], now: float) -> int:
         """Begin a new epoch of each tag here, at ``now`` (Unix seconds); return it, to be told to the store."""
