@@ -102,7 +102,7 @@ async def meets(rig: Rig, ours: Fingerprint, theirs: Fingerprint) -> Finding:
     asked = rig.cache.question(theirs)
     assert stored is not None
     assert asked is not None
-    await rig.cache.keep(stored, None, rig.fresh(stored, "ours"))
+    rig.cache.keep(stored, rig.fresh(stored, "ours"))
     return await rig.cache.look(asked, "")
 
 

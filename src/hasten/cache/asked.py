@@ -6,7 +6,7 @@ from time import perf_counter
 
 from hasten.cache.control import Control
 from hasten.cache.entry import Entry
-from hasten.cache.key import Fingerprint, canonical_key
+from hasten.cache.key import Fingerprint
 from hasten.cache.semantic.policy import Finding, Question
 from hasten.settings import Cache
 from hasten.types import Request
@@ -65,7 +65,7 @@ class Asked:
             output_tokens=trace.output_tokens,
             finish_reason=trace.finish_reason or "stop",
             scope=question.scope if question else None,
-            canonical=canonical_key(question.scope, question.canonical) if question else None,
+            canonical=question.form if question else None,
             text=question.text if question else None,
         )
 

@@ -232,7 +232,9 @@ class CacheStage:
         if question is None or self.semantic is None:
             self.store.keep(entry)
         else:
-            self._later(self.semantic.keep(question, finding, entry))
+            self.semantic.keep(question, entry)
+            if finding is not None and finding.entry is not None:
+                self._later(self.semantic.compare(finding, entry))
 
     # -- in the background
 
