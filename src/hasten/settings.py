@@ -253,6 +253,8 @@ class Semantic(Section, frozen=True):
     ``false_hit_bound``: the share of wrong answers among those served that may not be passed. ``share``: of the
     eligible traffic, how much may be served so (a dial). ``holdback``: how much always goes to the model, to
     compare. ``max_chars``: longer texts are not looked up. ``timeout``: seconds that a look-up may take.
+    ``thread_share``: of the models' thread's
+    time, how much look-ups may take when not all can be made.
     """
 
     false_hit_bound: Annotated[float, msgspec.Meta(gt=0, le=0.5)] = 0.01
@@ -260,6 +262,7 @@ class Semantic(Section, frozen=True):
     holdback: Share = 0.01
     max_chars: Count = 400
     timeout: Positive = 0.25
+    thread_share: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
 
 
 class Redis(Section, frozen=True):

@@ -179,6 +179,22 @@ class Source(Protocol):
         """Give the stream up; nothing more is fed."""
 
 
+class Ended:
+    """The source of a stream that is already complete."""
+
+    def pause(self) -> None:
+        """Nothing is read."""
+
+    def resume(self) -> None:
+        """Nothing is read."""
+
+    def cancel(self) -> None:
+        """Nothing runs."""
+
+
+ENDED = Ended()
+
+
 class Stream:
     """A reply in motion: the source feeds it, taps watch it, one sink takes it.
 
@@ -249,6 +265,7 @@ class Stream:
         shared = self.wanted is not None and self.wanted()
         if not shared and not self._ended:
             self._ended = self._attached = True
+            self._early = []
             self.error = ClientGone("the client closed the connection")
             self.source.cancel()
             self._finish()
@@ -257,6 +274,8 @@ class Stream:
         elif shared:
             self.feed = self._feed_taps
             self._early = []
+        elif self._ended:
+            self._close()
 
     def pause(self) -> None:
         """From accept: the client reads slowly. The source waits for it, unless others read too."""
@@ -276,8 +295,8 @@ class Stream:
                 if self.feed == self._hold:  # it is full again
                     self._early = held[i:]
                     return
-            if self._ended and held and self._sink is not None:
-                self._sink.on_end(self.error)
+            if self._ended:
+                self._close()
         self.source.resume()
 
     def _hold(self, chunk: Chunk) -> None:
@@ -298,8 +317,15 @@ class Stream:
             call(self.error)
         for tap in self.taps:
             tap.on_end(self.error)
-        if self._sink is not None and not self._early:
+        if not self._early:  # else a slow client takes the rest first
+            self._close()
+
+    def _close(self) -> None:
+        if self._sink is not None:
             self._sink.on_end(self.error)
+        # No circles: an answer's memory is free as soon as it is over, and not when the collector comes round.
+        self.feed, self.source = self._early.append, ENDED
+        self._sink = self.wanted = None
 
     def __repr__(self) -> str:
         state = "ended" if self._ended else "open"

@@ -15,10 +15,14 @@ from numpy.typing import NDArray
 from hasten.cache.entry import Entry
 from hasten.cache.key import Fingerprint, canonical_key
 from hasten.cache.report import Report
+from hasten.cache.semantic.backlog import PAUSE
+from hasten.cache.semantic.budget import Budget
 from hasten.cache.semantic.calibration import Calibration
-from hasten.cache.semantic.policy import Finding, Models, Question, SemanticCache
+from hasten.cache.semantic.policy import Models, SemanticCache
+from hasten.cache.semantic.question import Finding, Question
 from hasten.cache.store.memory import MemoryStore
 from hasten.settings import Semantic
+from hasten.testing import FakeClock
 from tests.cache.parts import Counts, entry
 from tests.cache.stores import START, Clock, digest
 
@@ -46,7 +50,7 @@ def answer(text: str) -> bytes:
 class Rig:
     """The cache, its store, and what it tells. ``pairs``: the verifier's scores, ``otherwise`` for all others.
 
-    ``go``: whether the models run or wait; ``error``: what they raise.
+    ``ticks``: the budget's clock, which stands. ``go``: whether the models run or wait; ``error``: what they raise.
     """
 
     def __init__(self, load_error: Exception | None = None, otherwise: float = -5.0, **given: Any) -> None:
@@ -60,8 +64,10 @@ class Rig:
         self.load_error = load_error
         self.go = threading.Event()
         self.go.set()
+        self.ticks = FakeClock()
+        self.budget = Budget(1.0, self.ticks)
         semantic = Semantic(**{"holdback": 0.0, "timeout": 5.0, **given})
-        self.cache = SemanticCache(semantic, self.store, self._load, self.counts, self.report)
+        self.cache = SemanticCache(semantic, self.store, self._load, self.counts, self.report, self.budget)
 
     def _load(self) -> Models:
         assert self.go.wait(10)
@@ -111,7 +117,7 @@ class Rig:
     async def learn(self, text: str, said: str = "a very fine answer") -> Question:
         """Answer ``text`` without a look-up."""
         question = self.question(text)
-        await self.cache.keep(question, None, self.fresh(question, said))
+        await self.cache.settle(question, None, self.fresh(question, said))
         return question
 
     async def look(self, text: str, tenant: str = "acme") -> Finding:
@@ -123,13 +129,30 @@ class Rig:
         finding = await self.cache.look(question, "acme")
         if not finding.serve:
             self.clock.now += 1
-            await self.cache.keep(question, finding, self.fresh(question, said))
+            await self.keep(question, finding, self.fresh(question, said))
         return finding
+
+    async def keep(self, question: Question, finding: Finding, fresh: Entry) -> None:
+        """Do with a fresh answer what the stage does."""
+        if question.new and finding.entry is None:
+            self.cache.keep(question, fresh)
+        else:
+            await self.cache.settle(question, finding, fresh)
 
     async def stored(self, text: str) -> Entry:
         found = await self.store.get(self.question(text).key)
         assert found is not None
         return found
+
+    def overload(self) -> None:
+        """Want more look-ups than the models can do, and use up what may be made of them."""
+        while self.budget.admit(SCOPE):
+            pass
+
+    async def bare(self) -> list[str]:
+        """Return the stored questions without a vector, once the models have nothing to do."""
+        await asyncio.sleep(4 * PAUSE)
+        return [text for _, text in await self.store.bare(SCOPE, 9)]
 
     def bypassed(self, reason: str) -> int:
         return self.counts.seen["hasten_cache_bypassed_total", reason]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 
 import pytest
 import uvloop
@@ -11,9 +12,10 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from hasten.cache.coalesce import Flight
+from hasten.cache.coalesce import Flight, Joiner
 from hasten.errors import EngineReset
 from hasten.testing import fake_stream
+from hasten.trace import Trace
 from hasten.types import Reply
 from tests.cache.flights import Client, Upstream, chunk, flights, make_stage, numbers, settle
 from tests.cache.parts import request
@@ -346,3 +348,26 @@ async def play(steps: list[Step], limit: int) -> None:
 @given(STEPS, st.sampled_from([150, 600, 2**20]))
 def test_whatever_the_order_nobody_is_harmed(steps: list[Step], limit: int) -> None:
     uvloop.run(play(steps, limit))
+
+
+@pytest.mark.parametrize("stream", [False, True])
+async def test_a_flight_that_is_over_leaves_nothing_for_the_collector(stream: bool) -> None:
+    stage, upstream = make_stage(), Upstream()
+    gc.collect()
+    gc.disable()
+    try:
+        clients = [Client(stage, upstream, request(stream=stream)) for _ in range(3)]
+        await settle()
+        if stream:
+            upstream.calls[0].answer()
+            await settle()
+            upstream.calls[0].feed()
+            upstream.calls[0].end()
+        else:
+            upstream.calls[0].head.set_result(Reply(body=b"{}"))
+        await settle()
+        assert all(client.failed is None and client.running.done() for client in clients)
+        del clients, upstream
+        assert not [x for x in gc.get_objects() if isinstance(x, Flight | Joiner | Trace)]
+    finally:
+        gc.enable()

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from hasten.cache.key import Fingerprint, Keys
-from hasten.cache.semantic.policy import Finding
+from hasten.cache.semantic.question import Finding
 from hasten.cache.store.memory import MemoryStore
 from tests.cache.parts import request
 from tests.cache.parts import settings as configured
@@ -102,7 +102,7 @@ async def meets(rig: Rig, ours: Fingerprint, theirs: Fingerprint) -> Finding:
     asked = rig.cache.question(theirs)
     assert stored is not None
     assert asked is not None
-    await rig.cache.keep(stored, None, rig.fresh(stored, "ours"))
+    rig.cache.keep(stored, rig.fresh(stored, "ours"))
     return await rig.cache.look(asked, "")
 
 

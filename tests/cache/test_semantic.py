@@ -142,6 +142,53 @@ async def test_too_many_at_once_are_passed_by() -> None:
         assert (await rig.look(ASKED)).score == -5.0
 
 
+async def test_equal_forms_are_served_however_much_the_models_have_to_do() -> None:
+    async with Rig() as rig:
+        await rig.learn("What is the capital of France?")
+        rig.go.clear()
+        tasks = [asyncio.create_task(rig.look(f"{ASKED} {i}")) for i in range(LOOKS)]
+        await asyncio.sleep(0.01)
+        rig.overload()
+        assert (await rig.look("what is the capital of france")).serve
+        assert (await rig.look(ASKED)).why == "too many look-ups for what comes of them"
+        assert rig.bypassed("semantic_budget") == 1
+        rig.go.set()
+        await asyncio.gather(*tasks)
+
+
+async def test_what_was_over_the_budget_can_be_found_when_there_is_time() -> None:
+    async with Rig() as rig:
+        await rig.learn(STORED)
+        await rig.look("an entirely different matter")  # embeds what is stored
+        rig.overload()
+        other = "where do i leave a parcel for the night shift"
+        await rig.ask(other, "At the door.")
+        assert await rig.bare() == [other]
+        rig.ticks.advance(60)
+        assert await rig.bare() == []
+        rig.pairs[other, other + " then"] = LIMIT
+        assert (await rig.look(other + " then")).serve
+
+
+async def test_what_took_too_long_can_be_found_later() -> None:
+    async with Rig(timeout=0.02) as rig:
+        await rig.learn(STORED)
+        rig.go.clear()
+        assert (await rig.ask(ASKED, "At the desk.")).why == "the look-up took too long"
+        rig.go.set()
+        assert await rig.bare() == [STORED]
+
+
+async def test_a_purge_forgets_what_waits_for_a_vector() -> None:
+    async with Rig() as rig:
+        await rig.learn(STORED)
+        rig.overload()
+        await rig.ask(ASKED, "At the desk.")
+        rig.cache.forget()
+        rig.ticks.advance(60)
+        assert await rig.bare() == [ASKED, STORED]
+
+
 class Odd(Exception):
     """What a model's runtime raises: of no known kind."""
 
@@ -326,7 +373,7 @@ async def test_what_was_purged_or_renewed_meanwhile_does_not_come_back() -> None
         fresh = rig.fresh(question, "It takes 9 days.")
         rig.clock.now += 1
         await rig.learn(STORED, "It takes 7 days.")  # renewed
-        await rig.cache.keep(question, finding, fresh)
+        await rig.keep(question, finding, fresh)
         assert b"7 days" in (await rig.stored(STORED)).body
         assert (await rig.stored(STORED)).marks == ()
 
@@ -334,7 +381,7 @@ async def test_what_was_purged_or_renewed_meanwhile_does_not_come_back() -> None
         fresh = rig.fresh(rig.question(ASKED + " now"), "It takes 9 days.")
         await rig.store.invalidate(["tenant:acme"])
         await rig.store.purge("acme")
-        await rig.cache.keep(rig.question(ASKED + " now"), finding, fresh)
+        await rig.cache.compare(finding, fresh)
         assert rig.store.stats().entries == 0
 
 

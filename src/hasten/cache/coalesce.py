@@ -14,33 +14,44 @@ from hasten.errors import HastenError
 from hasten.trace import Trace
 from hasten.types import Chunk, Reply, Request, Stream
 
+#: What requests must have in common to share one call.
+Form = tuple[bytes, tuple[bool, bool, str], bool, float | None, int]
+
 
 class Flight:
-    """One call on its way: the tap on the leader's stream, and what the others wait for."""
+    """One call on its way: the tap on the leader's stream, and what the others wait for.
+
+    ``flights``: those that can be joined, by form. ``then``: called when the stream has ended, with the flight and
+    why; ``None`` after a complete answer.
+    """
 
     __slots__ = (
         "_ended",
         "_error",
+        "_flights",
+        "_form",
         "_limit",
-        "_on_close",
         "_request",
         "_task",
         "chunks",
         "joiners",
         "size",
         "stream",
+        "then",
         "waiters",
     )
 
-    def __init__(self, request: Request, on_close: Callable[[], None], limit: int) -> None:
+    def __init__(self, request: Request, form: Form, flights: dict[Form, Flight], limit: int) -> None:
         self.waiters: list[asyncio.Future[Reply | None]] = []
         self.joiners: list[Joiner] = []
         self.chunks: list[Chunk] = []
         self.size = 0
         self.stream: Stream | None = None
+        self.then: Callable[[Flight, HastenError | None], None] | None = None
         self._request = request
         self._task = asyncio.current_task()
-        self._on_close = on_close
+        self._form = form
+        self._flights = flights
         self._limit = limit
         self._ended = False
         request.wanted = self.wanted
@@ -51,6 +62,11 @@ class Flight:
         """The leader's."""
         return self._request.trace
 
+    def _close(self) -> None:
+        """Let nobody join any more."""
+        if self._flights.get(self._form) is self:
+            del self._flights[self._form]
+
     # -- the leader
 
     def wanted(self) -> bool:
@@ -60,7 +76,7 @@ class Flight:
     def landed(self, reply: Reply) -> None:
         """The leader has its reply: whole ones are handed out, streams are joined."""
         if reply.stream is None:
-            self._on_close()
+            self._over()
         else:
             self.stream = reply.stream
             reply.stream.taps.insert(0, self)
@@ -74,7 +90,7 @@ class Flight:
 
     def failed(self, error: BaseException) -> None:
         """The leader's call failed: so it did for all. A leader that was called off only leaves them to themselves."""
-        self._on_close()
+        self._over()
         waiters, self.waiters = self.waiters, []
         for waiter in waiters:
             if waiter.done():
@@ -84,12 +100,17 @@ class Flight:
             else:  # it joined just as the last one left
                 waiter.set_result(None)
 
+    def _over(self) -> None:
+        self._close()
+        # No circles: what refers to the flight is free of it, and all of it goes with its last user.
+        self.stream = self._request.wanted = None
+
     # -- hasten.types.Tap
 
     def on_chunk(self, chunk: Chunk) -> None:
         self.size += len(chunk.raw)
         if self.size > self._limit:  # nobody new: what has passed is not kept for ever
-            self._on_close()
+            self._close()
             if not self.joiners:
                 self.chunks.clear()
                 return
@@ -98,10 +119,12 @@ class Flight:
             joiner.pump()
 
     def on_end(self, error: HastenError | None) -> None:
-        self._on_close()
+        self._over()
         self._ended, self._error = True, error
         for joiner in tuple(self.joiners):
             joiner.pump()
+        if self.then is not None:
+            self.then(self, error)
 
     # -- the others
 

@@ -8,6 +8,7 @@ scope is the same digest with the last user text taken out.
 
 from __future__ import annotations
 
+from functools import lru_cache
 from hashlib import blake2b
 from typing import Any
 
@@ -44,6 +45,7 @@ class Keys:
     def __init__(self, settings: Settings) -> None:
         self._resolution = {name: _resolution(settings, name) for name in settings.models}
         self._ignore = frozenset(settings.cache.ignore) | frozenset(_TRANSPORT)
+        self._head = lru_cache(1024)(self._make_head)
         self._routed = {name for name, model in settings.models.items() if model.tiers}
         self._require = {name: tenant.require for name, tenant in settings.tenants.items()}
         self._groups = {name: tenant.cache_group or name for name, tenant in settings.tenants.items()}
@@ -72,7 +74,13 @@ class Keys:
         encoded = _encode(fields)
         if colons + encoded.count(b":") != _colons(request.body):
             raise ValueError("a key is there twice")
-        head = self._head(request)
+        model, tenant = request.model if request.model in self._resolution else "", request.trace.tenant
+        demands: tuple[str, ...] = ()
+        if model in self._routed or request.models is not None:
+            # What the client and its tenant demand of the model, which a stage chooses.
+            asked = (request.headers.get(name, b"").decode("latin-1") for name in _DEMANDS)
+            demands = (*asked, *self._require.get(tenant, ()))
+        head = self._head(request.endpoint, tenant, model, demands)
         key = blake2b(head + encoded, digest_size=DIGEST).digest()
         if not semantic or request.endpoint != "chat":
             return Fingerprint(key, None, None)
@@ -82,14 +90,9 @@ class Keys:
         scope = blake2b(head + b"scope\0" + _encode(fields), digest_size=DIGEST).digest()
         return Fingerprint(key, scope, text)
 
-    def _head(self, request: Request) -> bytes:
+    def _make_head(self, endpoint: str, tenant: str, model: str, demands: tuple[str, ...]) -> bytes:
         # Length-prefixed by JSON: no tenant's name can run into the next part.
-        named = [request.endpoint, self.group(request.trace.tenant), self._resolution.get(request.model, "")]
-        if request.model in self._routed or request.models is not None:
-            # What the client and its tenant demand of the model, which a stage chooses.
-            demands = (request.headers.get(name, b"").decode("latin-1") for name in _DEMANDS)
-            named += [*demands, *self._require.get(request.trace.tenant, ())]
-        return _encode(named)
+        return _encode((endpoint, self.group(tenant), self._resolution.get(model, ""), *demands))
 
 
 def canonical_key(scope: bytes, canonical: str) -> bytes:

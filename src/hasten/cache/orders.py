@@ -10,7 +10,7 @@ import msgspec
 
 from hasten.board import Board
 from hasten.cache.report import Report
-from hasten.cache.semantic.policy import SemanticCache, canonical
+from hasten.cache.semantic.policy import SemanticCache
 from hasten.cache.store.base import Ready
 from hasten.cache.store.memory import MemoryStore
 
@@ -105,7 +105,8 @@ class Orders:
         self.turn += 1
         if isinstance(order, Purge):
             self._report.purge(order.group)
-            canonical.cache_clear()  # it remembers questions
+            if self._semantic is not None:
+                self._semantic.forget()
 
     async def _learn(self, order: Learn) -> int:
         entry = await self._store.get(order.key)

@@ -13,7 +13,7 @@ def refuse_whole(request: Request, reply: Reply, settings: Cache) -> str | None:
     """Return why a whole reply must not be stored, or ``None``."""
     if reply.status != 200 or not reply.content_type.startswith(b"application/json"):
         return "not_an_answer"
-    if any(name == b"content-encoding" for name, _ in reply.headers):
+    if reply.headers and any(name == b"content-encoding" for name, _ in reply.headers):
         return "encoded"
     common = _common(request.trace, len(reply.body), settings)
     if common is not None:
@@ -40,7 +40,10 @@ def refuse_stream(request: Request, chunks: list[Chunk], size: int, settings: Ca
         if event.error is not None:
             return "error"
         for choice in event.choices or ():
-            _add(choices.setdefault(choice.index, Choice(choice.index)), choice)
+            whole = choices.get(choice.index)
+            if whole is None:
+                whole = choices[choice.index] = Choice(choice.index, message=Delta())
+            _add(whole, choice)
     return _judge(list(choices.values()), _wanted(request), settings)
 
 
@@ -64,16 +67,15 @@ def _wanted(request: Request) -> int:
 
 def _add(whole: Choice, part: Choice) -> None:
     """Note in ``whole`` that ``part`` brought something; its content is not needed."""
-    whole.finish_reason = part.finish_reason or whole.finish_reason
-    whole.text = part.text or whole.text
-    said = part.delta or part.message
-    if said is not None:
-        have = whole.message or Delta()
-        whole.message = Delta(
-            content=have.content or said.content,
-            refusal=have.refusal or said.refusal,
-            tool_calls=have.tool_calls or said.tool_calls,
-        )
+    if part.finish_reason:
+        whole.finish_reason = part.finish_reason
+    if part.text:
+        whole.text = part.text
+    said, have = part.delta or part.message, whole.message
+    if said is not None and have is not None:
+        have.content = have.content or said.content
+        have.refusal = have.refusal or said.refusal
+        have.tool_calls = have.tool_calls or said.tool_calls
 
 
 def _judge(choices: list[Choice], wanted: int, settings: Cache) -> str | None:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from hasten.cache.entry import Entry
-from hasten.types import Chunk, Event, Reply, Request, Stream
+from hasten.types import ENDED, Chunk, Event, Reply, Request, Stream
 
 _WORDS = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 _DONE = b"data: [DONE]\n\n"
@@ -24,22 +24,6 @@ _USAGE = re.compile(rb'"usage"\s*:\s*\{')
 _TEXTS = frozenset(
     ("content", "reasoning_content", "reasoning", "refusal")
 )  # of a delta: they come in pieces
-
-
-class Ended:
-    """The source of a stream that is already complete."""
-
-    def pause(self) -> None:
-        """Nothing is read."""
-
-    def resume(self) -> None:
-        """Nothing is read."""
-
-    def cancel(self) -> None:
-        """Nothing runs."""
-
-
-_ended = Ended()
 
 
 def replay(entry: Entry, request: Request) -> Reply | None:
@@ -72,7 +56,7 @@ def _streamed(entry: Entry, usage: bool, at_once: bool) -> Reply | None:
         if not usage and not alike:
             raws = [raw for raw in raws if (said := _usage_in(raw)) is None or said.choices]
     now = perf_counter()
-    stream = Stream(_ended)
+    stream = Stream(ENDED)
     if at_once:  # one write, and nobody looks into the events
         chunk = Chunk(b"".join(raws), None, now, done=raws[-1].endswith(_DONE))
         chunk.token = True

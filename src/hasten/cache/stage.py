@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Coroutine
+from functools import partial
 from time import perf_counter, time
 from typing import Any
 
@@ -16,14 +17,15 @@ import msgspec
 
 from hasten.cache import control as controls
 from hasten.cache import recording
-from hasten.cache.coalesce import Flight
+from hasten.cache.asked import Asked
+from hasten.cache.coalesce import Flight, Form
 from hasten.cache.control import Control
 from hasten.cache.entry import Entry
-from hasten.cache.key import Fingerprint, Keys, canonical_key
+from hasten.cache.key import Fingerprint, Keys
 from hasten.cache.orders import Orders
 from hasten.cache.replay import replay
 from hasten.cache.report import Report
-from hasten.cache.semantic.policy import Finding, Question, SemanticCache
+from hasten.cache.semantic.policy import SemanticCache
 from hasten.cache.store.base import Ready
 from hasten.errors import HastenError, StoreError
 from hasten.settings import Settings
@@ -34,8 +36,6 @@ log = logging.getLogger("hasten.cache")
 
 #: Counts ``amount`` of a metric with labels: (name, labels, amount).
 Count = Callable[[str, tuple[str, ...], float], None]
-#: What requests must have in common to share one call.
-Form = tuple[bytes, tuple[bool, bool, str], bool, float | None, int]
 MAX_RENEWALS = 64  # answers renewed in the background at a time
 
 
@@ -79,11 +79,12 @@ class CacheStage:
         except (ValueError, msgspec.MsgspecError):
             # In an unknown field, that the engine may know what to do with.
             return await self._pass_by(request, next, "unreadable")
+        form = self._form(request, control, found.key)
         if not control.refresh:
             reply = await self._exact(request, next, control, found, since) if self.settings.exact else None
             if reply is not None:
                 return reply
-            while (flight := self._flights.get(self._form(request, control, found.key))) is not None:
+            while (flight := self._flights.get(form)) is not None:
                 trace.cache, trace.cache_why = "coalesced", "the same request was in flight"
                 reply = await flight.wait()
                 if reply is None:
@@ -93,7 +94,8 @@ class CacheStage:
                 trace.route = flight.trace.route  # a fallback's answer says so to all
                 trace.span("cache", since)
                 return reply
-        return await self._lead(request, next, control, found, since)
+        asked = Asked(request, control, found, self.keys.group(trace.tenant))
+        return await self._lead(request, next, asked, form, since)
 
     async def _pass_by(self, request: Request, next: Handler, why: str) -> Reply:
         request.trace.cache, request.trace.cache_why = "bypass", why
@@ -150,21 +152,16 @@ class CacheStage:
 
     # -- a miss
 
-    async def _lead(
-        self, request: Request, next: Handler, control: Control, found: Fingerprint, since: float
-    ) -> Reply:
-        form = self._form(request, control, found.key)
-        flight = Flight(request, lambda: self._landed(form, flight), self.settings.max_entry_bytes)
+    async def _lead(self, request: Request, next: Handler, asked: Asked, form: Form, since: float) -> Reply:
+        flight = Flight(request, form, self._flights, self.settings.max_entry_bytes)
         if self.settings.coalesce:
             self._flights[form] = flight
         try:
-            asked = _Asked(found, self._question(found), flight)
-            if self.semantic is not None and asked.question is not None and not control.refresh:
-                group = self.keys.group(request.trace.tenant)
-                asked.finding = await self.semantic.look(asked.question, group)
-            reply = self._serve(request, next, control, asked, since)
+            reply = None
+            if asked.found.scope is not None and self.semantic is not None:
+                reply = await self._other_wording(self.semantic, next, asked, since)
             if reply is None:
-                reply = await self._ask(request, next, control, asked, since)
+                reply = await self._ask(next, asked, flight, since)
         except BaseException as exc:
             flight.failed(exc)
             raise
@@ -177,20 +174,15 @@ class CacheStage:
         travels = (request.stream, request.include_usage, request.trace.endpoint)
         return key, travels, control.exact_only, control.max_age, self.orders.turn
 
-    def _landed(self, form: Form, flight: Flight) -> None:
-        if self._flights.get(form) is flight:
-            del self._flights[form]
-
-    def _question(self, found: Fingerprint) -> Question | None:
-        return self.semantic.question(found) if self.semantic is not None else None
-
-    def _serve(
-        self, request: Request, next: Handler, control: Control, asked: _Asked, since: float
+    async def _other_wording(
+        self, semantic: SemanticCache, next: Handler, asked: Asked, since: float
     ) -> Reply | None:
-        """Return the other wording's answer if one was found that may be served."""
-        finding = asked.finding
-        if finding is None:
+        """Return the other wording's answer if one is found that may be served."""
+        request, control = asked.request, asked.control
+        asked.question = semantic.question(asked.found)
+        if asked.question is None or control.refresh:
             return None
+        asked.finding = finding = await semantic.look(asked.question, asked.group)
         request.trace.cache_why = finding.why
         entry = finding.entry
         if entry is None or not finding.serve or not self._young(entry, control):
@@ -202,78 +194,50 @@ class CacheStage:
         why = finding.why + self._renew(request, next, asked.found, entry)
         return self._hit(request, entry, reply, "semantic", why, since)
 
-    async def _ask(
-        self, request: Request, next: Handler, control: Control, asked: _Asked, since: float
-    ) -> Reply:
-        trace = request.trace
+    async def _ask(self, next: Handler, asked: Asked, flight: Flight, since: float) -> Reply:
+        trace = asked.request.trace
         trace.cache = "miss"
-        tags = _tags(trace, self.keys.group(trace.tenant), request.model, control)
-        epochs = self.store.epochs(tags)
-        started = trace.span("cache", since)
-        reply = await next(request)
-
-        def entry(body: bytes, content_type: bytes) -> Entry:
-            now = self._clock()
-            ttl = self.settings.ttl if control.ttl is None else min(control.ttl, self.settings.ttl)
-            question = asked.question
-            return Entry(
-                key=asked.found.key,
-                tenant=self.keys.group(trace.tenant),
-                model=trace.served_model or request.model,
-                engine=trace.engine,
-                provider=trace.provider,
-                streamed=reply.stream is not None,
-                body=body,
-                content_type=content_type,
-                created=now,
-                expires=now + ttl,
-                stale_until=now + ttl + self.settings.stale,
-                tags=tags,
-                epochs=epochs,
-                took=perf_counter() - started,
-                input_tokens=trace.input_tokens,
-                output_tokens=trace.output_tokens,
-                finish_reason=trace.finish_reason or "stop",
-                scope=question.scope if question else None,
-                canonical=canonical_key(question.scope, question.canonical) if question else None,
-                text=question.text if question else None,
-                usage=request.include_usage,
-            )
-
-        if reply.stream is None:
-            if reply.event is not None:
-                trace.saw(reply.event)
-            why = recording.refuse_whole(request, reply, self.settings)
-            self._keep(why, asked, lambda: entry(reply.body, reply.content_type))
-            return reply
-
-        flight, content_type = asked.flight, reply.content_type
-
-        def ended(error: HastenError | None) -> None:
-            why = "broken" if error is not None else None
-            why = why or recording.refuse_stream(request, flight.chunks, flight.size, self.settings)
-            used = recording.usage_of(flight.chunks)
-            if used is not None and used.usage is not None:
-                trace.saw_usage(used.usage)
-            self._keep(why, asked, lambda: entry(b"".join([c.raw for c in flight.chunks]), content_type))
-
-        reply.stream.taps.append(_AtEnd(ended))
+        asked.epochs = self.store.epochs(asked.tags)
+        asked.started = trace.span("cache", since)
+        reply = await next(asked.request)
+        self._answered(asked, flight, reply)
         return reply
 
-    def _keep(self, why: str | None, asked: _Asked, make: Callable[[], Entry]) -> None:
+    def _answered(self, asked: Asked, flight: Flight, reply: Reply) -> None:
+        """Keep a whole answer now, a streamed one when it has ended."""
+        request = asked.request
+        if reply.stream is not None:
+            flight.then = partial(self._streamed, asked, reply.content_type)
+            return
+        if reply.event is not None:
+            request.trace.saw(reply.event)
+        why = recording.refuse_whole(request, reply, self.settings)
+        self._keep(why, asked, reply.body, False, reply.content_type)
+
+    def _streamed(self, asked: Asked, content_type: bytes, flight: Flight, error: HastenError | None) -> None:
+        why = "broken" if error is not None else None
+        why = why or recording.refuse_stream(asked.request, flight.chunks, flight.size, self.settings)
+        used = recording.usage_of(flight.chunks)
+        if used is not None and used.usage is not None:
+            asked.request.trace.saw_usage(used.usage)
+        self._keep(why, asked, b"".join([chunk.raw for chunk in flight.chunks]), True, content_type)
+
+    def _keep(self, why: str | None, asked: Asked, body: bytes, streamed: bool, content_type: bytes) -> None:
         """Store the answer if nothing speaks against it; tell the semantic cache how it compares."""
         if why is not None:
             self._count("hasten_cache_unstored_total", (why,), 1)
             return
-        entry = make()
+        entry = asked.entry(body, streamed, content_type, self._clock(), self.settings)
         if not self.store.allows(entry):
             self._count("hasten_cache_unstored_total", ("invalidated",), 1)
             return
         question, finding = asked.question, asked.finding
         if question is None or self.semantic is None:
             self.store.keep(entry)
+        elif question.new and (finding is None or finding.entry is None):
+            self.semantic.keep(question, entry)
         else:
-            self._later(self.semantic.keep(question, finding, entry))
+            self._later(self.semantic.settle(question, finding, entry))
 
     # -- in the background
 
@@ -297,14 +261,18 @@ class CacheStage:
         control.ttl = entry.expires - entry.created
         prefix = f"tag:{entry.tenant}:"
         control.tags = tuple(tag.removeprefix(prefix) for tag in entry.tags if tag.startswith(prefix))
+        asked = Asked(again, control, found, entry.tenant)
 
         async def renew() -> None:
             outcome = "answered"
             try:
                 # Not for others to join: who asks the same meanwhile is served what is stale, and does not wait.
-                flight = Flight(again, lambda: None, self.settings.max_entry_bytes)
-                asked = _Asked(found, self._question(found), flight)
-                reply = await self._ask(again, next, control, asked, perf_counter())
+                flight = Flight(
+                    again, self._form(again, control, found.key), {}, self.settings.max_entry_bytes
+                )
+                if self.semantic is not None:
+                    asked.question = self.semantic.question(found)
+                reply = await self._ask(next, asked, flight, perf_counter())
                 flight.landed(reply)
                 if reply.stream is not None:
                     over: asyncio.Future[HastenError | None] = asyncio.get_running_loop().create_future()
@@ -356,20 +324,8 @@ class CacheStage:
         return f"<CacheStage {self.store.name} {self.store.stats()} {len(self._flights)} in flight>"
 
 
-class _Asked:
-    """What is known of a request when its answer comes."""
-
-    __slots__ = ("finding", "flight", "found", "question")
-
-    def __init__(self, found: Fingerprint, question: Question | None, flight: Flight) -> None:
-        self.found = found
-        self.question = question
-        self.finding: Finding | None = None
-        self.flight = flight
-
-
 class _AtEnd:
-    """A tap, or a sink that reads nothing, which only wants the end."""
+    """A sink that reads nothing and only wants the end."""
 
     __slots__ = ("_call",)
 
@@ -386,11 +342,3 @@ class _AtEnd:
 def _as_hit(trace: Trace, model: str) -> None:
     """Note that no engine was asked: its latency is not counted as one's."""
     trace.engine, trace.provider, trace.served_model = "cache", "hasten", model
-
-
-def _tags(trace: Trace, group: str, model: str, control: Control) -> tuple[str, ...]:
-    """Return what the entry can be invalidated by: a client's own tags within its group, and by an admin everywhere."""
-    tags: tuple[str, ...] = ("all", f"tenant:{group}", f"model:{model}")
-    for tag in control.tags:
-        tags += (f"tag:{group}:{tag}", f"tag:{tag}")
-    return tags

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from time import perf_counter
 from typing import Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -27,7 +28,8 @@ class Failed(RuntimeError):
 class Batcher(Generic[Item, Made]):
     """Runs ``run(items) -> results`` on ``executor`` for items given one by one.
 
-    At most ``size`` items a batch; at most ``waiting`` items wait, more raise :class:`Busy`.
+    At most ``size`` items a batch; at most ``waiting`` items wait, more raise :class:`Busy`. ``cost``: seconds that
+    an item took of late, by ``clock``.
     """
 
     def __init__(
@@ -36,11 +38,14 @@ class Batcher(Generic[Item, Made]):
         executor: ThreadPoolExecutor,
         size: int = 16,
         waiting: int = 128,
+        clock: Callable[[], float] = perf_counter,
     ) -> None:
+        self.cost = 0.0
         self._run = run
         self._executor = executor
         self._size = size
         self._limit = waiting
+        self._clock = clock
         self._waiting: deque[tuple[Item, asyncio.Future[Made]]] = deque()
         self._running = False
 
@@ -70,7 +75,7 @@ class Batcher(Generic[Item, Made]):
             self._running = False
             return
         try:
-            job = loop.run_in_executor(self._executor, self._run, [item for item, _ in batch])
+            job = loop.run_in_executor(self._executor, self._work, [item for item, _ in batch])
         except RuntimeError:  # the executor is shut down
             self._running = False
             rest, self._waiting = [*batch, *self._waiting], deque()
@@ -79,11 +84,16 @@ class Batcher(Generic[Item, Made]):
         self._running = True
         job.add_done_callback(lambda done: self._finish(loop, batch, done))
 
+    def _work(self, items: Sequence[Item]) -> tuple[Sequence[Made], float]:
+        """Run a batch, on the executor's thread; return the results and the seconds it took."""
+        since = self._clock()
+        return self._run(items), self._clock() - since
+
     def _finish(
         self,
         loop: asyncio.AbstractEventLoop,
         batch: list[tuple[Item, asyncio.Future[Made]]],
-        done: asyncio.Future[Sequence[Made]],
+        done: asyncio.Future[tuple[Sequence[Made], float]],
     ) -> None:
         cause = None if done.cancelled() else done.exception()
         if done.cancelled():  # the executor, not those who wait: their tasks go on
@@ -92,9 +102,11 @@ class Batcher(Generic[Item, Made]):
             error = Failed(type(cause).__name__)
             error.__cause__ = cause
             _fail(batch, error)
-        elif len(results := done.result()) != len(batch):
-            _fail(batch, Failed(f"{len(results)} results for {len(batch)} items"))
+        elif len((made := done.result())[0]) != len(batch):
+            _fail(batch, Failed(f"{len(made[0])} results for {len(batch)} items"))
         else:
+            results, seconds = made
+            self.cost += (seconds / len(batch) - self.cost) / (8 if self.cost else 1)
             for (_, future), result in zip(batch, results, strict=True):
                 if not future.done():
                     future.set_result(result)

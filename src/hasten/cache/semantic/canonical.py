@@ -182,7 +182,8 @@ def _tokens(plain: str, known: set[str], light: bool) -> tuple[list[str], dict[s
     initial = True
     for at, chunk in enumerate(chunks):
         if chunk.islower() and chunk.isalpha():
-            tokens.append(_respelt(chunk, tokens[-1] if tokens else "") if not light else chunk)
+            word = chunk if light else SAME_WORD.get(chunk, chunk)
+            tokens.append("US" if word == "us" and not light and tokens and tokens[-1] == "the" else word)
             initial = False
             continue
         head = chunk[0]

@@ -16,19 +16,20 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from functools import lru_cache
 from typing import TYPE_CHECKING, NamedTuple
 
 from hasten.cache.entry import Entry, Mark
-from hasten.cache.key import Fingerprint, canonical_key
+from hasten.cache.key import Fingerprint
 from hasten.cache.report import Look, Report
-from hasten.cache.semantic import canonical as forms
+from hasten.cache.semantic.backlog import Backlog
 from hasten.cache.semantic.batcher import Batcher, Busy, Failed
 from hasten.cache.semantic.belief import Belief, learn
+from hasten.cache.semantic.budget import Budget
 from hasten.cache.semantic.calibration import Calibration
 from hasten.cache.semantic.canonical import typos
 from hasten.cache.semantic.compare import answer_text, by_meaning, same_answer
 from hasten.cache.semantic.guards import conflict
+from hasten.cache.semantic.question import Finding, Question, canonical
 from hasten.cache.store.base import Ready
 from hasten.dials import Alarm, Dial, wilson
 from hasten.errors import StoreError
@@ -38,7 +39,6 @@ if TYPE_CHECKING:
     from hasten.cache.store.base import Vector
 
 log = logging.getLogger("hasten.cache")
-canonical = lru_cache(8192)(forms.canonical)  # the same candidates are met again and again
 
 CANDIDATES = 3  # verified at most: each one more is one more chance to be wrong
 BARE = 8  # stored questions that may be embedded along with a look-up, if nobody else waits
@@ -50,31 +50,6 @@ MAX_ANSWER = 4000  # letters of an answer that are compared
 Embed = Callable[[Sequence[str]], Sequence["Vector"]]
 Verify = Callable[[Sequence[tuple[str, str]]], Sequence[float]]
 Count = Callable[[str, tuple[str, ...], float], None]
-
-
-class Question:
-    """A question that may be answered by another one's answer. ``new``: nothing of its form was stored."""
-
-    __slots__ = ("canonical", "key", "new", "scope", "text", "vector")
-
-    def __init__(self, key: bytes, scope: bytes, text: str) -> None:
-        self.key = key
-        self.scope = scope
-        self.text = text
-        self.canonical = canonical(text)
-        self.vector: Vector | None = None
-        self.new = False
-
-
-class Finding(NamedTuple):
-    """What a look-up found. ``entry``: the best candidate; ``serve``: it may be; ``held``: it would be, but for the
-    holdback. ``score``: the verifier's, ``None`` for an equal canonical form."""
-
-    entry: Entry | None
-    serve: bool
-    held: bool
-    why: str
-    score: float | None = None
 
 
 class Models(NamedTuple):
@@ -96,6 +71,7 @@ class SemanticCache:
         load: Callable[[], Models],
         count: Count,
         report: Report,
+        budget: Budget | None = None,
     ) -> None:
         self.settings = settings
         self.store = store
@@ -106,6 +82,8 @@ class SemanticCache:
         self._loading = asyncio.get_running_loop().run_in_executor(self._executor, load)
         self._loading.add_done_callback(self._loaded)
         self._looking = 0
+        self._budget = budget or Budget(settings.thread_share)
+        self._backlog: Backlog | None = None
         self._embed: Batcher[str, Vector] | None = None
         self._verify: Batcher[tuple[str, str], float] | None = None
         self._words: frozenset[str] = frozenset()
@@ -124,6 +102,7 @@ class SemanticCache:
         models = done.result()
         self._embed = Batcher(models.embed, self._executor)
         self._verify = Batcher(models.verify, self._executor)
+        self._backlog = Backlog(self.store, self._embed, lambda: self._budget.light)
         self._words = models.words
         self._limit = models.calibration.limit(self.settings.false_hit_bound)
         self._belief = Belief(models.calibration.a, models.calibration.b)
@@ -151,15 +130,11 @@ class SemanticCache:
 
     async def look(self, question: Question, tenant: str) -> Finding:
         """Return what is known of ``question``; never raises, never takes longer than ``timeout``."""
-        side = self.dial.side(canonical_key(question.scope, question.canonical))
+        side = self.dial.side(question.form)
         if side == "off":
             return Finding(None, False, False, "not in the share")
-        if self._looking >= LOOKS:
-            return self._bypass("semantic_busy", "too many look-ups at once")
-        self._looking += 1
         try:
-            async with asyncio.timeout(self.settings.timeout):
-                finding = await self._find(question)
+            finding = await self._find(question)
         except TimeoutError:
             return self._bypass("semantic_timeout", "the look-up took too long")
         except Busy:
@@ -170,8 +145,6 @@ class SemanticCache:
             return self._bypass(
                 "semantic_failed", f"the models failed ({type(exc.__cause__ or exc).__name__})"
             )
-        finally:
-            self._looking -= 1
         if side == "holdback" and finding.serve:
             finding = finding._replace(serve=False, held=True, why="holdback: " + finding.why)
         if finding.entry is not None:
@@ -187,7 +160,8 @@ class SemanticCache:
         return Finding(None, False, False, why)
 
     async def _find(self, question: Question) -> Finding:
-        entry = await self.store.find(canonical_key(question.scope, question.canonical))
+        until = asyncio.get_running_loop().time() + self.settings.timeout
+        entry = await self.store.find(question.form)
         question.new = entry is None
         if entry is not None:
             if self._distrusted(entry):
@@ -199,8 +173,31 @@ class SemanticCache:
             return Finding(None, False, False, "no limit keeps this false_hit_bound")
         if not await self.store.known(question.scope):
             return Finding(None, False, False, "nothing like it is stored")
-        bare = await self.store.bare(question.scope, BARE if self._embed.idle else 1)
-        vectors = await self._embed([question.text, *(text for _, text in bare)])
+        question.met = True
+        if not self._budget.admit(question.scope):
+            return self._bypass("semantic_budget", "too many look-ups for what comes of them")
+        if self._looking >= LOOKS:
+            return self._bypass("semantic_busy", "too many look-ups at once")
+        self._looking += 1
+        finding = None
+        try:
+            async with asyncio.timeout_at(until):
+                finding = await self._nearest(question, self._embed, self._verify)
+        finally:
+            self._looking -= 1
+            self._budget.done(question.scope, question.spent, finding is not None and finding.serve)
+        return finding
+
+    async def _nearest(
+        self,
+        question: Question,
+        embed: Batcher[str, Vector],
+        verify: Batcher[tuple[str, str], float],
+    ) -> Finding:
+        """Return what the models make of the question and the nearest stored ones."""
+        bare = await self.store.bare(question.scope, BARE if embed.idle and self._budget.light else 1)
+        question.spent += embed.cost * (1 + len(bare))
+        vectors = await embed([question.text, *(text for _, text in bare)])
         question.vector = vectors[0]
         for (key, _), vector in zip(bare, vectors[1:], strict=True):
             await self.store.embed(question.scope, key, vector)
@@ -208,7 +205,7 @@ class SemanticCache:
         candidates = [n for n in near if n.similarity >= FLOOR and n.entry.text is not None]
         if not candidates:
             return Finding(None, False, False, "nothing like it is stored")
-        return await self._judge(question, [n.entry for n in candidates], self._verify)
+        return await self._judge(question, [n.entry for n in candidates], verify)
 
     async def _judge(
         self, question: Question, entries: list[Entry], verify: Batcher[tuple[str, str], float]
@@ -231,6 +228,7 @@ class SemanticCache:
         if not open_:
             assert refused is not None
             return refused
+        question.spent += verify.cost * len(open_)
         scores = await verify([(entry.text or "", question.text) for entry in open_])
         limits = [self._limit + self._belief.shift(entry.marks) for entry in open_]
         margin, score, at = max(
@@ -258,7 +256,7 @@ class SemanticCache:
 
     # -- what comes of it
 
-    async def _compare(self, finding: Finding, fresh: Entry) -> None:
+    async def compare(self, finding: Finding, fresh: Entry) -> None:
         """Compare a fresh answer with what the candidate would have said; count it, and let the entry learn."""
         entry = finding.entry
         if entry is None:
@@ -287,22 +285,31 @@ class SemanticCache:
                 fresh.marks = self._learnt(fresh, finding.score, same)
                 self.store.keep(fresh)
 
-    async def keep(self, question: Question, finding: Finding | None, entry: Entry) -> None:
-        """Store a fresh answer to ``question``; compare it with the candidate's, if there was one.
+    def keep(self, question: Question, entry: Entry) -> None:
+        """Store a fresh answer to ``question``.
 
-        The first of a scope, and what comes while others wait, is stored without a vector: a later look-up makes it.
+        The first of a scope is stored without a vector: a later look-up makes it. That of a question whose look-up was
+        not made, or not ended, is made when the models have time.
         """
-        if question.vector is None and self._embed is not None and self._embed.idle:
-            with suppress(Busy, RuntimeError, StoreError):
-                if await self.store.known(question.scope):
-                    question.vector = (await self._embed([question.text]))[0]
+        self.store.keep(entry, question.vector)
+        if question.vector is None and question.met and self._backlog is not None:
+            self._backlog.add(question)
+
+    async def settle(self, question: Question, finding: Finding | None, entry: Entry) -> None:
+        """Store a fresh answer to a question whose form was stored before, or that had a candidate; compare the two."""
         if not question.new:
             await self._inherit(entry)
-        if not self.store.allows(entry):
-            return  # invalidated or purged meanwhile
-        self.store.keep(entry, question.vector)
+            if not self.store.allows(entry):
+                return  # invalidated or purged meanwhile
+        self.keep(question, entry)
         if finding is not None:
-            await self._compare(finding, entry)
+            await self.compare(finding, entry)
+
+    def forget(self) -> None:
+        """Forget the questions that are remembered beside the store."""
+        canonical.cache_clear()
+        if self._backlog is not None:
+            self._backlog.clear()
 
     async def _inherit(self, entry: Entry) -> None:
         """Give a fresh entry what was learnt of the one whose place it takes: the newest of its canonical form.
@@ -361,6 +368,8 @@ class SemanticCache:
     def close(self) -> None:
         """Let the thread end with what it does."""
         self._loading.cancel()
+        if self._backlog is not None:
+            self._backlog.close()
         self._executor.shutdown(wait=False, cancel_futures=True)
 
     def __repr__(self) -> str:

@@ -32,7 +32,7 @@ class Epochs:
         That is ``seen``, as all up to it are known here, or a later one that this process began itself.
         """
         known, seen = self._known, self.seen
-        return tuple(max(known.get(tag, 0), seen) for tag in tags)
+        return tuple([max(known.get(tag, 0), seen) for tag in tags]) if known else (seen,) * len(tags)
 
     def begin(self, tags: Sequence[str], now: float) -> int:
         """Begin a new epoch of each tag here, at ``now`` (Unix seconds); return it, to be told to the store."""

@@ -94,8 +94,10 @@ class MemoryStore:
             return
         # An entry that is replaced in its scope keeps its place there, with its vector.
         stays = old is not None and bool(scope) and old.scope == scope
-        uses = old.uses if old is not None else 1
-        self._forget(old, stays)
+        uses = 1
+        if old is not None:
+            uses = old.uses
+            self._forget(old, stays)
         self._make_room(size)
         slot = Slot(
             stale_until=entry.stale_until,
