@@ -109,6 +109,22 @@ class Hasten(Candidate):
         return [sys.executable, "-m", "hasten", "serve", str(config), "--port", str(port)]
 
 
+class HastenRouted(Hasten):
+    """The same with two tiers behind the name: every request is scored and routed; both lead to the one upstream."""
+
+    name = "hasten-routed"
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        config = folder / "hasten-routed.yaml"
+        base = f"http://127.0.0.1:{upstream}/v1"
+        config.write_text(
+            f"engines:\n  up: {{kind: openai, base_url: '{base}'}}\nmodels:\n  small: {{engines: [up]}}\n"
+            f"  large: {{engines: [up]}}\n  {MODEL}: {{tiers: [small, large]}}\n"
+            "cache: {exact: false, semantic: false, coalesce: false}\n"
+        )
+        return [sys.executable, "-m", "hasten", "serve", str(config), "--port", str(port)]
+
+
 class VllmRouter(Candidate):
     """vLLM's router, in Rust, as it ships; only its metrics port is moved, so that two can run.
 
@@ -202,7 +218,7 @@ class Portkey(Candidate):
 
 
 ALL: dict[str, Callable[[], Candidate]] = {
-    kind.name: kind for kind in (Hasten, VllmRouter, VllmRouterPlain, Portkey, LiteLlm)
+    kind.name: kind for kind in (Hasten, HastenRouted, VllmRouter, VllmRouterPlain, Portkey, LiteLlm)
 }
 
 

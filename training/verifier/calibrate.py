@@ -3,8 +3,8 @@
     python training/verifier/calibrate.py [--out src/hasten/cache/semantic/model/verifier.json]
 
 Runs what the gateway runs: canonical forms, misspellings, guards, the int8 verifier, one pair at a time. Of each
-held-out group come its true pairs and as many traps: every other candidate is made to deceive, far more than traffic
-brings. Pairs that the guards refuse are served at no limit; those of equal
+held-out group come its true pairs and as many traps, of which ``--traps`` says how much each counts: at 0.5 every third
+candidate is made to deceive, far more than traffic brings. Pairs that the guards refuse are served at no limit; those of equal
 canonical form at every limit, and they are counted too.
 """
 
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=Path(__file__).parent / "data")
     parser.add_argument("--verifier", type=Path, default=VERIFIER)
     parser.add_argument("--out", type=Path, default=HERE / "verifier.json")
-    parser.add_argument("--traps", type=float, default=1.0, help="traps that come with each true pair")
+    parser.add_argument("--traps", type=float, default=0.5, help="traps that come with each true pair")
     args = parser.parse_args()
     rng = random.Random(3)
     pairs: list[Pair] = []

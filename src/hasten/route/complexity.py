@@ -23,6 +23,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -36,6 +37,7 @@ FILE = "router.json"
 VERSION = 1
 QUANTILES = 64
 FAR = 4.0  # deviations: no input counts for more
+MEMO_CHARS = 2000  # of a text that is remembered with its score: 1,024 of them are at most some megabytes
 
 _Word = tuple[int, int]
 
@@ -95,6 +97,7 @@ class Complexity:
             stored = read(HERE)
         if not stored.weights:
             raise SettingsError([f"{folder / FILE}: neither weights nor a layer"])
+        self._known = lru_cache(1024)(self._score)
         self._words = stored.words
         self._forms = {
             form: Layer(stored.means, stored.scales, stored.weights[form], stored.biases[form])
@@ -102,7 +105,10 @@ class Complexity:
         }
 
     def score(self, text: str) -> float:
-        """Return the probability, 0..1."""
+        """Return the probability, 0..1. Short texts that come again (retries, fans of calls) are remembered."""
+        return self._known(text) if len(text) <= MEMO_CHARS else self._score(text)
+
+    def _score(self, text: str) -> float:
         return logistic(self.log_odds(text))
 
     def log_odds(self, text: str) -> float:
