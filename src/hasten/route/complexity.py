@@ -22,7 +22,7 @@ A deployment's own model (:mod:`hasten.route.fit`) is instead a layer upon the f
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
@@ -50,13 +50,22 @@ class Layer(msgspec.Struct):
     weights: list[float]
     bias: float
 
-    def __call__(self, inputs: Sequence[float]) -> float:
-        """Return the log-odds."""
-        total = self.bias
-        for value, mean, scale, weight in zip(inputs, self.means, self.scales, self.weights, strict=True):
-            x = (value - mean) / scale
-            total += weight * (FAR if x > FAR else -FAR if x < -FAR else x)
-        return total
+    def compiled(self) -> Callable[[Sequence[float]], float]:
+        """Return a function from inputs to the log-odds, with all that does not depend on them worked out."""
+        scaled = [w / s for w, s in zip(self.weights, self.scales, strict=True)]
+        base = self.bias - sum(w * m for w, m in zip(scaled, self.means, strict=True))
+        far = [FAR * s for s in self.scales]
+        rows = [(m - d, m + d, w) for m, d, w in zip(self.means, far, scaled, strict=True)]
+
+        def log_odds(inputs: Sequence[float]) -> float:
+            return base + sum(
+                [
+                    w * (low if v < low else high if v > high else v)
+                    for v, (low, high, w) in zip(inputs, rows, strict=True)
+                ]
+            )
+
+        return log_odds
 
     def standard(self, inputs: Sequence[float]) -> list[float]:
         """Return the inputs in deviations from their means, 4 at most."""
@@ -92,6 +101,7 @@ class Complexity:
         self.folder = folder
         self._stored = stored = read(folder)
         self._layer = stored.layer
+        self._own = self._layer.compiled() if self._layer is not None else None
         self._prior = sorted(stored.prior)
         if self._layer is not None:
             stored = read(HERE)
@@ -103,6 +113,7 @@ class Complexity:
             form: Layer(stored.means, stored.scales, stored.weights[form], stored.biases[form])
             for form in FORMS
         }
+        self._log_odds = {form: layer.compiled() for form, layer in self._forms.items()}
 
     def score(self, text: str) -> float:
         """Return the probability, 0..1. Short texts that come again (retries, fans of calls) are remembered."""
@@ -115,9 +126,9 @@ class Complexity:
         """Return the score before it becomes a probability."""
         found = features(text)
         base = self._base(found)
-        if self._layer is None:
+        if self._own is None:
             return base
-        return self._layer([*found.dense, base])
+        return self._own([*found.dense, base])
 
     def explain(self, text: str) -> list[tuple[str, float]]:
         """Return what moved the score most, as changes of the log-odds, largest first.
@@ -138,7 +149,7 @@ class Complexity:
         return list(self._prior)
 
     def _base(self, found: Features) -> float:
-        return self._forms[found.form](found.dense) + self._word_sum(found)
+        return self._log_odds[found.form](found.dense) + self._word_sum(found)
 
     def _word_sum(self, found: Features) -> float:
         get = self._words.get
