@@ -216,6 +216,9 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         for action in (admin.invalidate, admin.purge, admin.feedback):
             router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
 
+    latency = pages.view(app.metrics.latency.view)
+    router.get("/admin/latency", Route("admin", page=latency, admin=True))
+
     names = list(app.settings.models)
 
     def card(name: str) -> dict[str, object]:
@@ -238,7 +241,7 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         return Reply(503, msgspec.json.encode({"status": "not ready", "why": why}))
 
     async def metrics(head: Head) -> Reply:
-        return Reply(body=app.metrics.page(), content_type=prometheus.CONTENT_TYPE)
+        return Reply(body=app.metrics.page(head.caller.admin), content_type=prometheus.CONTENT_TYPE)
 
     for path in ("/v1/models", "/v1/models/", "/models"):
         router.get(path, Route("models", page=models))

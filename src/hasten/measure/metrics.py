@@ -12,6 +12,7 @@ from pathlib import Path
 from time import time
 
 from hasten.dials import wilson
+from hasten.measure.latency import Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Key, Registry, Value
 from hasten.trace import Trace
@@ -160,6 +161,18 @@ FAMILIES = (
         "Workers' scores above which the strongest tier is chosen, added up.",
         ("model",),
     ),
+    Family(
+        "hasten_latency_seconds",
+        "gauge",
+        "Quantiles of e2e, ttft and tpot over sliding windows, off by 1% at most.",
+        ("measure", "dimension", "value", "window", "quantile"),
+    ),
+    Family(
+        "hasten_latency_values",
+        "gauge",
+        "How many values the quantiles are of.",
+        ("measure", "dimension", "value", "window"),
+    ),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
@@ -187,6 +200,7 @@ class Metrics:
     def __init__(self, path: Path | None = None, worker: str = "0") -> None:
         self.registry = Registry(FAMILIES, path)
         self.worker = worker
+        self.latency = Latency()
         self.gauges: list[Callable[[], None]] = [self._process]
         # Of each request: a look into the registry takes twice as long.
         value, histogram = self.registry.value, self.registry.histogram
@@ -218,6 +232,7 @@ class Metrics:
             self._stages(stage).observe(seconds)
         if trace.engine:
             self._record_call(trace)
+        self.latency.record(trace)
 
     def _record_call(self, trace: Trace) -> None:
         key = (trace.endpoint, trace.model, trace.served_model, trace.engine)
@@ -249,10 +264,11 @@ class Metrics:
         self.update_gauges()
         return self.registry.collect()
 
-    def page(self) -> bytes:
-        """Return the metrics of all workers in Prometheus's text format."""
+    def page(self, admin: bool = False) -> bytes:
+        """Return the metrics of all workers in Prometheus's text format. ``admin``: tenants may be named."""
         series = self.series()
         series.update(false_hit_rate(series))
+        series.update(self.latency.series(admin))
         return render(FAMILIES, series)
 
     def _process(self) -> None:

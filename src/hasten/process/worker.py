@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ from hasten.app import App
 from hasten.errors import SettingsError, ShuttingDown
 from hasten.measure.accesslog import AccessLog
 from hasten.measure.metrics import Metrics
+from hasten.measure.shelf import Shelf
+from hasten.measure.windows import Keeper, keep
 from hasten.settings import Settings
 from hasten.trace import Trace
 
@@ -52,6 +55,7 @@ class Worker:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._gauge_timer: asyncio.TimerHandle | None = None
+        self._sharing: asyncio.Task[None] | None = None
         self.app = App(settings, self.metrics, self._not_ready)
         self.server = Server(settings, self.app.handler, self.app.router, self._finished)
         self._log = self._make_log(settings)
@@ -64,6 +68,9 @@ class Worker:
         await self.app.open()
         self._listener = await loop.create_server(self.server, sock=sock, backlog=BACKLOG)
         self._every_second()
+        folder = self.metrics.folder
+        shelf = Shelf(folder / "slices", str(os.getpid())) if folder is not None else None
+        self._sharing = loop.create_task(keep([Keeper("latency", self.metrics.latency, shelf)]))
 
     async def drain(self, delay: float | None = None) -> None:
         """Stop: ``/ready`` fails at once, after ``delay`` nothing new is taken, running answers end, then close.
@@ -92,6 +99,8 @@ class Worker:
         self.server.close()
         if self._gauge_timer is not None:
             self._gauge_timer.cancel()
+        if self._sharing is not None:
+            self._sharing.cancel()
         self.app.close()
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         await asyncio.sleep(0)  # the transports' last callbacks
