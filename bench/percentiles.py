@@ -98,7 +98,7 @@ def memory(hours: float = 1.1) -> None:
             latency.ledger.tick()
         used, _ = tracemalloc.get_traced_memory()
         tracemalloc.stop()
-        names = {series[1:] for series in latency.ledger.total(3600)}
+        names = {series[1:] for series in latency.ledger.series(3600)}
         print(
             f"{tenants} tenants, 100 requests/s for an hour: {used / 2**20:.1f} MiB for {len(names)} values of "
             f"dimensions, {used / len(names) / 1024:.0f} KiB each"

@@ -21,27 +21,22 @@ def one(at: int = 1) -> Part:
 
 
 def test_a_window_slides() -> None:
-    clock = FakeClock(1000.0)  # where slices of 5 and 10 seconds begin
+    clock = FakeClock(1020.0)  # where slices of all widths begin
     ledger = Ledger(WINDOWS, clock)
+
+    def shown() -> list[dict[int, int]]:
+        return [ledger.counts(A, seconds) for seconds in (60, 300, 3600)]
+
     ledger.add(one())
     ledger.tick()
-    assert ledger.total(60) == {}  # not over yet
+    assert shown() == [{}, {}, {}]  # not over yet
     clock.advance(5)
-    assert [(s.width, s.slot) for s in ledger.tick()] == [(5, 200)]
-    assert ledger.total(60) == one()
-    assert ledger.total(300) == {}
-    clock.advance(5)
-    ledger.tick()
-    assert ledger.total(300) == one()
-    clock.advance(55)
-    ledger.tick()
-    assert (ledger.total(60), ledger.total(300), ledger.total(3600)) == ({}, one(), one())
-    clock.advance(250)
-    ledger.tick()
-    assert (ledger.total(300), ledger.total(3600)) == ({}, one())
-    clock.advance(3600)
-    ledger.tick()
-    assert ledger.total(3600) == {}
+    assert [(s.width, s.slot) for s in ledger.tick()] == [(5, 204)]
+    assert shown() == [{1: 1}] * 3
+    for seconds, left in ((60, [{}, {1: 1}, {1: 1}]), (250, [{}, {}, {1: 1}]), (3600, [{}, {}, {}])):
+        clock.advance(seconds)
+        ledger.tick()
+        assert shown() == left
 
 
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=60))
@@ -55,12 +50,13 @@ def test_a_window_is_what_was_counted_in_it(steps: list[tuple[int, int]]) -> Non
         ledger.add(one(at))
         counted.append((clock.now, at))
         for seconds, width in ((60, 5), (300, 10), (3600, 60)):
-            end = clock.now // width * width
+            begin, end = clock.now // width * width - seconds, clock.now // 5 * 5
             expected: dict[int, int] = {}
             for when, value in counted:
-                if end - seconds <= when < end:
+                if begin <= when < end:
                     expected[value] = expected.get(value, 0) + 1
-            assert ledger.total(seconds).get(A, {}) == expected
+            assert ledger.counts(A, seconds) == expected
+            assert ledger.series(seconds) == ({A} if expected else set())
 
 
 def test_a_long_silence_leaves_nothing_behind() -> None:
@@ -69,7 +65,7 @@ def test_a_long_silence_leaves_nothing_behind() -> None:
     ledger.add(one())
     clock.advance(100_000)
     ledger.tick()
-    assert [ledger.total(seconds) for seconds in (60, 300, 3600)] == [{}, {}, {}]
+    assert [ledger.series(seconds) for seconds in (60, 300, 3600)] == [set(), set(), set()]
 
 
 def test_values_are_bounded_and_places_are_free_again() -> None:
@@ -79,18 +75,22 @@ def test_values_are_bounded_and_places_are_free_again() -> None:
         ledger.add({("e2e", "tenant", f"t{i}"): {7: 1}, ("e2e", "model", "m"): {7: 1}})
     clock.advance(5)
     ledger.tick()
-    total = ledger.total(60)
-    assert {value for _, dimension, value in total if dimension == "tenant"} == {"t0", "t1", "t2", OTHER}
-    assert total["e2e", "tenant", OTHER] == {7: 7}
-    assert total["e2e", "model", "m"] == {7: 10}
+    assert {value for _, dimension, value in ledger.series(60) if dimension == "tenant"} == {
+        "t0",
+        "t1",
+        "t2",
+        OTHER,
+    }
+    assert ledger.counts(("e2e", "tenant", OTHER), 60) == {7: 7}
+    assert ledger.counts(("e2e", "model", "m"), 60) == {7: 10}
     for _ in range(62):
         clock.advance(60)
         ledger.tick()
-    assert ledger.total(3600) == {}
+    assert ledger.series(3600) == set()
     ledger.add({("e2e", "tenant", "t9"): {7: 1}})
     clock.advance(5)
     ledger.tick()
-    assert list(ledger.total(60)) == [("e2e", "tenant", "t9")]
+    assert ledger.series(60) == {("e2e", "tenant", "t9")}
 
 
 def test_packed_comes_back() -> None:
@@ -125,16 +125,17 @@ def test_workers_hold_the_same_sums(
         clock.advance(5)
         turn(ledgers, shelves)
         for seconds in (60, 300, 3600):
-            assert ledgers[0].total(seconds) == ledgers[1].total(seconds)
-    assert sum(ledgers[0].total(60)[A].values()) == 12
+            assert ledgers[0].counts(A, seconds) == ledgers[1].counts(A, seconds)
+            assert sum(ledgers[0].counts(A, seconds).values()) == min(step + 1, 60 if seconds > 60 else 12)
+
     late = Ledger(WINDOWS, clock)  # a worker that starts now, or again, knows the past
     for sealed in Shelf(tmp_path / "s", "2").take("latency", late.reach):
         late.hear(sealed)
-    assert all(late.total(seconds) == ledgers[0].total(seconds) for seconds in (60, 300, 3600))
+    assert all(late.counts(A, seconds) == ledgers[0].counts(A, seconds) for seconds in (60, 300, 3600))
     for _ in range(70):
         clock.advance(60)
         turn(ledgers, shelves)
-    assert ledgers[0].total(3600) == ledgers[1].total(3600) == {}
+    assert [ledger.series(3600) for ledger in ledgers] == [set(), set()]
     assert list((tmp_path / "s").iterdir()) == []
 
 

@@ -21,7 +21,7 @@ from hasten.trace import Trace
 CALLS = frozenset(("chat", "completions", "embeddings", "messages"))
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 WINDOWS = {"1m": 60, "5m": 300, "1h": 3600}
-#: By the width of the slices, seconds; a window is so exact to a twelfth, a thirtieth, a sixtieth.
+#: By the width of the slices, seconds.
 _SLICES = {5: (60,), 10: (300,), 60: (3600,)}
 _MEASURES = ("e2e", "ttft", "tpot")
 
@@ -63,9 +63,11 @@ class Latency:
         """Return the gauges of ``/metrics``. ``tenants``: whether the tenants' may be seen too."""
         found: dict[Key, list[float]] = {}
         for window, seconds in WINDOWS.items():
-            for (measure, dimension, value), counts in self.ledger.total(seconds).items():
+            for series in self.ledger.series(seconds):
+                measure, dimension, value = series
                 if dimension == "tenant" and not tenants:
                     continue
+                counts = self.ledger.counts(series, seconds)
                 labels = (measure, dimension, value, window)
                 found["hasten_latency_values", labels] = [sum(counts.values())]
                 for q, seen in zip(QUANTILES, quantiles(counts, QUANTILES), strict=True):
@@ -74,8 +76,18 @@ class Latency:
 
     def view(self, tenant: str | None) -> dict[str, Any]:
         """Return what ``/admin/latency`` shows: all, or what is ``tenant``'s."""
-        windows = {name: _rows(self.ledger.total(seconds), tenant) for name, seconds in WINDOWS.items()}
+        windows = {name: self._rows(seconds, tenant) for name, seconds in WINDOWS.items()}
         return {"relative_error": ERROR, "windows": windows}
+
+    def _rows(self, seconds: int, tenant: str | None) -> list[dict[str, Any]]:
+        rows: dict[tuple[str, str], dict[str, Any]] = {}
+        for series in sorted(self.ledger.series(seconds), key=_place):
+            measure, dimension, value = series
+            if tenant is None or (dimension, value) == ("tenant", tenant):
+                counts = self.ledger.counts(series, seconds)
+                row = rows.setdefault((dimension, value), {"dimension": dimension, "value": value})
+                row[measure] = {"n": sum(counts.values()), **_milliseconds(counts)}
+        return list(rows.values())
 
 
 def _count(groups: dict[_Names, _Group], traces: list[Trace]) -> None:
@@ -116,18 +128,8 @@ def _names(
             yield dimension, value
 
 
-def _rows(total: Part, tenant: str | None) -> list[dict[str, Any]]:
-    rows: dict[tuple[str, str], dict[str, Any]] = {}
-    for series, counts in sorted(total.items(), key=_place):
-        measure, dimension, value = series
-        if tenant is None or (dimension, value) == ("tenant", tenant):
-            row = rows.setdefault((dimension, value), {"dimension": dimension, "value": value})
-            row[measure] = {"n": sum(counts.values()), **_milliseconds(counts)}
-    return list(rows.values())
-
-
-def _place(item: tuple[Series, Mapping[int, int]]) -> tuple[str, str, int]:
-    (measure, dimension, value), _ = item
+def _place(series: Series) -> tuple[str, str, int]:
+    measure, dimension, value = series
     return dimension, value, _MEASURES.index(measure)
 
 

@@ -2,11 +2,12 @@
 
 Time is cut into slices. What is counted goes into the open slice; a slice that is over is sealed: packed into bytes
 that never change again, added to each window it lies in, and taken away from it when it lies there no longer. So a
-window is a sum that is ready when asked for. Narrow slices flow into wider ones, which serve the longer windows.
+window is a sum that is ready when asked for. Narrow slices flow into wider ones, which serve the longer windows; what
+is not in a sealed wide slice yet is taken from the narrow ones (their level's tail).
 
 Workers hand each other their sealed slices, so each of them holds the same sums, and what a worker counted stays when
-it ends. A window ends with the last sealed slice: it lags by one slice at the most. All workers cut alike, by the
-machine's monotonic clock.
+it ends. A window ends with the last sealed slice of the narrowest level, and begins where one of its own slices does:
+so it is too long by less than one of these. All workers cut alike, by the machine's monotonic clock.
 """
 
 from __future__ import annotations
@@ -62,12 +63,13 @@ class Window:
 class _Level:
     """Slices of one width, and the windows made of them."""
 
-    __slots__ = ("open", "slot", "width", "windows")
+    __slots__ = ("open", "slot", "tail", "width", "windows")
 
     def __init__(self, width: int, windows: list[Window], now: float) -> None:
         self.width = width
         self.windows = windows
         self.open: Part = {}
+        self.tail: Part = {}  # the sum of the sealed slices that lie in the open one of the next wider level
         self.slot = int(now // width)
 
 
@@ -85,7 +87,7 @@ class Ledger:
         clock: Callable[[], float] = monotonic,
         values: int = VALUES,
     ) -> None:
-        self._clock = clock
+        self.clock = clock
         self._values = values
         self._windows = {
             seconds: Window(seconds // width) for width, given in windows.items() for seconds in given
@@ -96,6 +98,7 @@ class Ledger:
             for width, given in windows.items()
         ]
         self._known: dict[str, set[str]] = {}
+        self.version = 0  # changes whenever a window may have
 
     def add(self, part: Part) -> None:
         """Count ``part`` as of now."""
@@ -103,20 +106,23 @@ class Ledger:
 
     def tick(self) -> list[Sealed]:
         """Seal the slices that are over and return them; to be called once a second or so."""
-        now = self._clock()
+        now = self.clock()
         sealed = []
-        for level, wider in zip(self._levels, [*self._levels[1:], None], strict=True):
+        neighbours = zip([None, *self._levels], self._levels, [*self._levels[1:], None], strict=False)
+        for narrower, level, wider in neighbours:
             slot = int(now // level.width)
             if slot == level.slot:
                 break  # nor is a wider one over
             part, level.open = level.open, {}
             if part:
                 sealed.append(Sealed(level.width, level.slot, pack(part)))
-                for window in level.windows:
-                    window.put(level.slot, sealed[-1].data, part)
+                self._put(level, sealed[-1], part)
                 if wider is not None:
                     add(wider.open, part)
             level.slot = slot
+            self.version += 1
+            if narrower is not None:
+                narrower.tail = {}
             for window in level.windows:
                 window.move(slot)
             if wider is None:
@@ -129,14 +135,39 @@ class Ledger:
             if level.width == sealed.width:
                 told = unpack(sealed.data)
                 part = self._bounded(told)
-                data = sealed.data if part is told else pack(part)
-                for window in level.windows:
-                    if sealed.slot >= level.slot - window.slices:
-                        window.put(sealed.slot, data, part)
+                self._put(level, sealed if part is told else sealed._replace(data=pack(part)), part)
 
-    def total(self, seconds: int) -> Part:
-        """Return the sums over the window of ``seconds``; to be read only, and not kept."""
-        return self._windows[seconds].total
+    def _put(self, level: _Level, sealed: Sealed, part: Part) -> None:
+        self.version += 1
+        for window in level.windows:
+            if sealed.slot >= level.slot - window.slices:
+                window.put(sealed.slot, sealed.data, part)
+        wider = next((other for other in self._levels if other.width > level.width), None)
+        if wider is not None and sealed.slot * level.width // wider.width == wider.slot:
+            add(level.tail, part)
+
+    def series(self, seconds: int) -> set[Series]:
+        """Return of what there are counts in the window of ``seconds``."""
+        return {series for part in self._parts(seconds) for series in part}
+
+    def counts(self, series: Series, seconds: int) -> dict[int, int]:
+        """Return the counts of the window of ``seconds``; to be read only, and not kept."""
+        found = [part[series] for part in self._parts(seconds) if series in part]
+        if len(found) == 1:
+            return found[0]
+        total: Part = {}
+        for counts in found:
+            add(total, {series: counts})
+        return total.get(series, {})
+
+    def _parts(self, seconds: int) -> list[Part]:
+        window = self._windows[seconds]
+        parts = [window.total]
+        for level in self._levels:
+            if window in level.windows:
+                break
+            parts.append(level.tail)
+        return parts
 
     @property
     def reach(self) -> dict[int, int]:
@@ -168,7 +199,7 @@ class Ledger:
     def _forget(self) -> None:
         """Let go of the values of which no window holds anything."""
         parts = [window.total for window in self._windows.values()]
-        parts += [level.open for level in self._levels]
+        parts += [part for level in self._levels for part in (level.open, level.tail)]
         self._known = {}
         for part in parts:
             for _, dimension, value in part:
