@@ -216,8 +216,8 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         for action in (admin.invalidate, admin.purge, admin.feedback):
             router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
 
-    latency = pages.view(app.metrics.latency.view)
-    router.get("/admin/latency", Route("admin", page=latency, admin=True))
+    for path, look in (("latency", app.metrics.latency.view), ("slo", app.metrics.slo.view)):
+        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
 
     names = list(app.settings.models)
 

@@ -47,6 +47,7 @@ class Checks:
             self._problem(("log", "path"), f"there is no folder {folder}")
         self._check_cache(settings.cache)
         self._check_tenants(settings)
+        self._check_slo(settings.slo)
         given = self._tree.get("server")
         keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
         keyless = keyless and not settings.tenants and not settings.server.admin_keys
@@ -134,6 +135,22 @@ class Checks:
                 other = seen.setdefault(key.digest, f"tenants.{name}")
                 if other != f"tenants.{name}":
                     self._problem(("tenants", name, "keys", str(i)), f"the same key is in {other}")
+
+    def _check_slo(self, slo: s.Slo) -> None:
+        for table, named in (("models", slo.models), ("tenants", slo.tenants)):
+            for name in named:
+                if name not in self._names(table):
+                    self._unknown_name(("slo", table, name), name, self._names(table))
+        if slo.webhook is not None:
+            try:
+                url = urlsplit(slo.webhook.reveal())
+                good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+            except ValueError:
+                good = False
+            if not good or url.username or any(c <= " " or c > "~" for c in slo.webhook.reveal()):
+                self._problem(
+                    ("slo", "webhook"), "expected http://host[:port]/path or https://, without a user"
+                )
 
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")

@@ -15,6 +15,8 @@ from hasten.dials import wilson
 from hasten.measure.latency import Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Key, Registry, Value
+from hasten.measure.slo import Slo
+from hasten.settings import Slo as Settings
 from hasten.trace import Trace
 
 _GEN_AI = (
@@ -173,6 +175,37 @@ FAMILIES = (
         "How many values the quantiles are of.",
         ("measure", "dimension", "value", "window"),
     ),
+    Family(
+        "hasten_slo_goodput_share",
+        "gauge",
+        "Share of requests that met all their objectives.",
+        ("dimension", "value", "window"),
+    ),
+    Family(
+        "hasten_slo_goodput_per_second",
+        "gauge",
+        "Requests a second that met all their objectives.",
+        ("dimension", "value", "window"),
+    ),
+    Family(
+        "hasten_slo_burn_rate",
+        "gauge",
+        "How many times faster than allowed an error budget is spent.",
+        ("dimension", "value", "objective", "window"),
+    ),
+    Family(
+        "hasten_slo_budget_left",
+        "gauge",
+        "What is left of the error budget of three days; below 0: overspent.",
+        ("dimension", "value", "objective"),
+    ),
+    Family(
+        "hasten_slo_alert",
+        "gauge",
+        "Whether an alert fires, by its severity.",
+        ("dimension", "value", "objective", "severity"),
+    ),
+    Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
@@ -201,6 +234,7 @@ class Metrics:
         self.registry = Registry(FAMILIES, path)
         self.worker = worker
         self.latency = Latency()
+        self.slo = Slo(Settings())
         self.gauges: list[Callable[[], None]] = [self._process]
         # Of each request: a look into the registry takes twice as long.
         value, histogram = self.registry.value, self.registry.histogram
@@ -233,6 +267,7 @@ class Metrics:
         if trace.engine:
             self._record_call(trace)
         self.latency.record(trace)
+        self.slo.record(trace)
 
     def _record_call(self, trace: Trace) -> None:
         key = (trace.endpoint, trace.model, trace.served_model, trace.engine)
@@ -269,6 +304,7 @@ class Metrics:
         series = self.series()
         series.update(false_hit_rate(series))
         series.update(self.latency.series(admin))
+        series.update(self.slo.series(admin))
         return render(FAMILIES, series)
 
     def _process(self) -> None:
