@@ -11,7 +11,7 @@ from hasten import config
 from hasten.errors import SettingsError
 from hasten.measure.ledger import Ledger
 from hasten.measure.metrics import Metrics
-from hasten.measure.objectives import Rules, judge
+from hasten.measure.objectives import ALL, GOOD, Rules, judge, judged, missed
 from hasten.measure.slo import BURN, Change, Slo
 from hasten.settings import Objectives
 from hasten.settings import Slo as Settings
@@ -39,8 +39,10 @@ def verdict(**fields: Any) -> dict[str, bool]:
     limits = Rules(Settings(ttft_p95_ms=200, tpot_p95_ms=33, e2e_p95_ms=800)).limits("", "")
     found = judge(finished(**fields), limits)
     names = {0: "errors", 1: "ttft", 3: "tpot", 5: "e2e"}
-    shown = {names[place]: missed for place, missed in found.judged}
-    return {**shown, "good": found.good} if found.counts else shown
+    shown = {
+        name: bool(found >> missed(place) & 1) for place, name in names.items() if found >> judged(place) & 1
+    }
+    return {**shown, "good": bool(found >> GOOD & 1)} if found >> ALL & 1 else shown
 
 
 GONE = {"status": 499, "error": "client_gone"}

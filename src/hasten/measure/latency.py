@@ -45,7 +45,7 @@ class Latency:
             self._pending.append(trace)
 
     def fold(self) -> Iterator[None]:
-        """Count what was taken until now, a stretch at each step; to be done once a second or so, before a tick.
+        """Count what was taken until now, a stretch at each step; to be done a few times a second, before a tick.
 
         A request is counted once for its combination of names, and the counts are then spread over the dimensions.
         """

@@ -105,7 +105,7 @@ class Ledger:
         add(self._levels[0].open, self._bounded(part))
 
     def tick(self) -> list[Sealed]:
-        """Seal the slices that are over and return them; to be called once a second or so."""
+        """Seal the slices that are over and return them; to be called a few times a second."""
         now = self.clock()
         sealed = []
         neighbours = zip([None, *self._levels], self._levels, [*self._levels[1:], None], strict=False)

@@ -18,13 +18,28 @@ _LIMITS = (("ttft", 95), ("ttft", 99), ("tpot", 95), ("tpot", 99), ("e2e", 95), 
 NAMES = ("errors", *(f"{measure}_p{percentile}" for measure, percentile in _LIMITS))
 ERRORS = 0
 
+# What a request counts as, by number: one of all requests, a good one; then of each objective whether it was judged,
+# and whether it was missed. A verdict has a bit for each: requests with the same one are counted in one go.
+ALL, GOOD = 0, 1
+
+
+def judged(place: int) -> int:
+    """Return the number by which requests judged by an objective are counted."""
+    return 2 + 2 * place
+
+
+def missed(place: int) -> int:
+    """Return the number by which those that missed it are counted."""
+    return 3 + 2 * place
+
 
 class Limit(NamedTuple):
-    """An upper limit of a measure, seconds. ``place``: in :data:`NAMES`."""
+    """An upper limit of a measure, seconds. ``met``, ``missed``: what a verdict gets by it."""
 
-    place: int
     measure: str
     seconds: float
+    met: int
+    missed: int
 
 
 class Rules:
@@ -56,7 +71,7 @@ class Rules:
             settings = self._settings
             layers = (settings.tenants.get(tenant), settings.models.get(model), settings)
             found = self._limits[model, tenant] = tuple(
-                Limit(place, measure, value / 1e3)
+                Limit(measure, value / 1e3, 1 << judged(place), 1 << judged(place) | 1 << missed(place))
                 for place, (measure, percentile) in enumerate(_LIMITS, 1)
                 if (value := _first(layers, f"{measure}_p{percentile}_ms")) is not None
             )
@@ -83,21 +98,15 @@ def _first(layers: tuple[Objectives | None, ...], name: str) -> float | None:
     return next((value for value in values if value is not None), None)
 
 
-class Verdict(NamedTuple):
-    """``judged``: the objectives that could be judged, by place, and whether the request missed them. ``counts``:
-    whether it is part of the goodput's whole."""
-
-    judged: list[tuple[int, bool]]
-    counts: bool
-
-    @property
-    def good(self) -> bool:
-        """Whether it was seen to the end and missed nothing."""
-        return self.counts and not any(missed for _, missed in self.judged)
+_COUNTED = 1 << ALL
+_GOOD = 1 << GOOD
+_NO_ERROR = 1 << judged(ERRORS)
+_FAILED = _COUNTED | _NO_ERROR | 1 << missed(ERRORS)
+_MISSES = sum(1 << missed(place) for place in range(len(NAMES)))
 
 
-def judge(trace: Trace, limits: tuple[Limit, ...]) -> Verdict:
-    """Return what a finished request says of its objectives.
+def judge(trace: Trace, limits: tuple[Limit, ...]) -> int:
+    """Return what a finished request counts as, by bits; 0: as nothing.
 
     - It failed if it got a 5xx or 429, or broke in the stream; then its times are not judged.
     - A client's own error (another 4xx) says nothing. That an engine refuses the gateway's key, or has no such
@@ -106,13 +115,11 @@ def judge(trace: Trace, limits: tuple[Limit, ...]) -> Verdict:
     - A whole answer has no TTFT and TPOT.
     """
     gone = trace.error == ClientGone.code
-    if not gone:
-        if _failed(trace):
-            return Verdict([(ERRORS, True)], True)
-        if trace.status >= 400:
-            return Verdict([], False)
-    judged = [] if gone else [(ERRORS, False)]
-    for place, measure, limit in limits:
+    if not gone and (trace.error is not None or trace.status >= 400):
+        return _FAILED if _failed(trace) else 0
+    verdict = 0 if gone else _NO_ERROR
+    for measure, limit, met, miss in limits:
+        took: float | None
         if measure == "tpot":
             took = trace.tpot
         elif measure == "ttft" and (trace.t_first is not None or not trace.stream):
@@ -122,14 +129,14 @@ def judge(trace: Trace, limits: tuple[Limit, ...]) -> Verdict:
             if gone and took <= limit:
                 continue  # what would have become of it, nobody knows
         if took is not None:
-            judged.append((place, took > limit))
-    return Verdict(judged, not gone or any(missed for _, missed in judged))
+            verdict |= miss if took > limit else met
+    if verdict & _MISSES:
+        return verdict | _COUNTED
+    return verdict if gone else verdict | _COUNTED | _GOOD
 
 
 def _failed(trace: Trace) -> bool:
     status = trace.status
     if status >= 500 or status == 429:
         return True
-    if trace.error is None:
-        return False
     return status < 400 or (trace.error == EngineStatus.code and status in (401, 403, 404))

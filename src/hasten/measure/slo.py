@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from hasten.measure.latency import CALLS, TRACES
 from hasten.measure.ledger import Ledger, Part, add
-from hasten.measure.objectives import NAMES, Rules, judge
+from hasten.measure.objectives import ALL, GOOD, NAMES, Limit, Rules, judge, judged, missed
 from hasten.measure.registry import Key
 from hasten.settings import Slo as Settings
 from hasten.trace import Trace
@@ -45,9 +45,6 @@ ENOUGH = 10
 
 #: Seconds for which an alert goes on after its burn rates have fallen: one on the edge is no stream of messages.
 HOLD = 60.0
-
-# What is counted of a scope, by number: requests, good ones, then two numbers an objective.
-_ALL, _GOOD, _FIRST = 0, 1, 2
 
 
 class Alarm(NamedTuple):
@@ -101,7 +98,7 @@ class Slo:
             self._pending.append(trace)
 
     def fold(self) -> Iterator[None]:
-        """Judge what was taken until now, a stretch at each step; to be done once a second or so, before a tick."""
+        """Judge what was taken until now, a stretch at each step; to be done a few times a second, before a tick."""
         pending, self._pending = self._pending, []
         for start in range(0, len(pending), TRACES):
             self.ledger.add(self._judge(pending[start : start + TRACES]))
@@ -109,36 +106,30 @@ class Slo:
 
     def _judge(self, traces: list[Trace]) -> Part:
         rules = self.rules
-        groups: dict[tuple[str, str], dict[int, int]] = {}
+        known: dict[tuple[str, str], tuple[tuple[str, str], tuple[Limit, ...]]] = {}
+        found: defaultdict[tuple[tuple[str, str], int], int] = defaultdict(int)
         for trace in traces:
-            names = rules.names(trace.model, trace.tenant)
-            judged, counts = verdict = judge(trace, rules.limits(*names))
-            found = groups.setdefault(names, defaultdict(int))
-            if counts:
-                found[_ALL] += 1
-                found[_GOOD] += verdict.good
-            for place, missed in judged:
-                found[_FIRST + 2 * place] += 1
-                found[_FIRST + 2 * place + 1] += missed
+            asked = (trace.model, trace.tenant)
+            rule = known.get(asked)
+            if rule is None:
+                names = rules.names(*asked)
+                rule = known[asked] = (names, rules.limits(*names))
+            found[rule[0], judge(trace, rule[1])] += 1
         part: Part = {}
-        for (model, tenant), found in groups.items():
-            nonzero = {at: count for at, count in found.items() if count}
-            scopes = [
-                ("all", ""),
-                *([("model", model)] if model else []),
-                *([("tenant", tenant)] if tenant else []),
-            ]
-            for scope in scopes if nonzero else ():
-                add(part, {("slo", *scope): nonzero})
+        for ((model, tenant), verdict), count in found.items():
+            counts = {at: count for at in range(verdict.bit_length()) if verdict >> at & 1}
+            for scope in (("all", ""), ("model", model), ("tenant", tenant)):
+                if counts and (scope[1] or scope[0] == "all"):
+                    add(part, {("slo", *scope): counts})
         return part
 
     def burn(self, scope: tuple[str, str], place: int, budget: float) -> dict[str, float]:
         """Return the burn rates of a scope's objective, of the windows in which something was judged."""
         rates = {}
         for window in BURN:
-            judged, bad = self._judged(scope, place, window)
-            if judged:
-                rates[window] = bad / judged / budget
+            counts = self._counts(scope, window)
+            if counts.get(judged(place)):
+                rates[window] = counts.get(missed(place), 0) / counts[judged(place)] / budget
         return rates
 
     def check(self) -> list[Change]:
@@ -169,13 +160,9 @@ class Slo:
         return changes
 
     def _fires(self, alarm: Alarm, scope: tuple[str, str], place: int, rates: dict[str, float]) -> bool:
-        judged, _ = self._judged(scope, place, alarm.short)
+        enough = self._counts(scope, alarm.short).get(judged(place), 0) >= ENOUGH
         above = all(rates.get(window, 0.0) > alarm.factor for window in (alarm.long, alarm.short))
-        return above and judged >= ENOUGH
-
-    def _judged(self, scope: tuple[str, str], place: int, window: str) -> tuple[int, int]:
-        counts = self._counts(scope, window)
-        return counts.get(_FIRST + 2 * place, 0), counts.get(_FIRST + 2 * place + 1, 0)
+        return above and enough
 
     def _counts(self, scope: tuple[str, str], window: str) -> dict[int, int]:
         return self.ledger.counts(("slo", *scope), WINDOWS[window])
@@ -189,9 +176,9 @@ class Slo:
         goodput = {}
         for window in GOODPUT:
             counts = self._counts(scope, window)
-            if counts.get(_ALL):
-                good = counts.get(_GOOD, 0)
-                goodput[window] = {"share": good / counts[_ALL], "per_second": good / WINDOWS[window]}
+            if counts.get(ALL):
+                good = counts.get(GOOD, 0)
+                goodput[window] = {"share": good / counts[ALL], "per_second": good / WINDOWS[window]}
         objectives = {}
         for place, budget in self.rules.budgets(*scope).items():
             rates = self.burn(scope, place, budget)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Iterator
+from math import inf
 from typing import Protocol
 
 import msgspec
@@ -14,7 +15,8 @@ from hasten.measure.shelf import Shelf
 
 log = logging.getLogger("hasten.measure")
 
-EVERY = 1.0  # seconds
+EVERY = 0.25  # seconds: finished traces are held for as long, as the access log does
+LATER = 1.0  # seconds after which the others are expected to have sealed their slices
 PAUSE = 0.002  # seconds between two stretches of folding: requests come first
 
 
@@ -35,21 +37,25 @@ class Keeper:
         self._recorder = recorder
         self._shelf = shelf
         self._reach: dict[int, int] = {}
+        self._look_at = inf  # the clock's time when the others will have put down what they sealed
         self._failed = False
 
     async def turn(self) -> None:
-        """Do what is to be done once a second."""
+        """Do what is to be done every now and then."""
         for _ in self._recorder.fold():
             await asyncio.sleep(PAUSE)
         ledger = self._recorder.ledger
-        before, sealed = self._reach, ledger.tick()
+        sealed = ledger.tick()
         if self._shelf is None:
             return
+        if ledger.reach != self._reach:
+            self._reach = ledger.reach
+            self._look_at = ledger.clock() + LATER
         try:
             if sealed:
                 await asyncio.to_thread(self._shelf.put, self._name, sealed)
-            elif before != ledger.reach:  # a turn after the others sealed theirs
-                self._reach = ledger.reach
+            if ledger.clock() >= self._look_at:
+                self._look_at = inf
                 for other in await asyncio.to_thread(self._take):
                     ledger.hear(other)
                     await asyncio.sleep(0)
@@ -64,7 +70,7 @@ class Keeper:
 
 
 async def keep(keepers: list[Keeper], after: Callable[[], None] = lambda: None) -> None:
-    """Do the work of all once a second, and then call ``after``; to be cancelled."""
+    """Do the work of all every :data:`EVERY`, and then call ``after``; to be cancelled."""
     while True:
         await asyncio.sleep(EVERY)
         for keeper in keepers:
