@@ -93,6 +93,16 @@ def test_much_is_counted_bit_by_bit() -> None:
     assert rows(latency)["all", ""]["e2e"]["n"] == 3 * TRACES + 1
 
 
+def test_what_waits_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("hasten.measure.latency.PENDING", 3)
+    clock = FakeClock()
+    latency = Latency(clock)
+    for _ in range(5):
+        latency.record(finished())
+    settle(latency, clock)
+    assert rows(latency)["all", ""]["e2e"]["n"] == 3
+
+
 async def test_prometheus_reads_the_gauges_and_no_tenants_without_a_key() -> None:
     clock = FakeClock(1020.0)
     metrics = Metrics()

@@ -27,6 +27,8 @@ _MEASURES = ("e2e", "ttft", "tpot")
 
 #: How much is done at a stretch, one to three milliseconds: traces counted, combinations spread.
 TRACES, COMBINATIONS = 200, 8
+#: Traces that may wait to be counted, some ten seconds' worth; were nothing counted any more, it would end there.
+PENDING = 100_000
 
 _Names = tuple[str, str, str, str, str, str]
 _Group = tuple[defaultdict[int, int], defaultdict[int, int], defaultdict[int, int]]
@@ -41,7 +43,12 @@ class Latency:
 
     def record(self, trace: Trace) -> None:
         """Take one finished request; it is counted by :meth:`fold`, off the hot path."""
-        if trace.error is None and trace.status < 400 and trace.endpoint in CALLS:
+        if (
+            trace.error is None
+            and trace.status < 400
+            and trace.endpoint in CALLS
+            and len(self._pending) < PENDING
+        ):
             self._pending.append(trace)
 
     def fold(self) -> Iterator[None]:

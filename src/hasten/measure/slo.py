@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, NamedTuple
 
-from hasten.measure.latency import CALLS, TRACES
+from hasten.measure.latency import CALLS, PENDING, TRACES
 from hasten.measure.ledger import Ledger, Part, add
 from hasten.measure.objectives import ALL, GOOD, NAMES, Limit, Rules, judge, judged, missed
 from hasten.measure.registry import Key
@@ -94,7 +94,7 @@ class Slo:
 
     def record(self, trace: Trace) -> None:
         """Take one finished request; it is judged by :meth:`fold`, off the hot path."""
-        if self._on and trace.endpoint in CALLS:
+        if self._on and trace.endpoint in CALLS and len(self._pending) < PENDING:
             self._pending.append(trace)
 
     def fold(self) -> Iterator[None]:
