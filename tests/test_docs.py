@@ -26,6 +26,7 @@ SECTIONS = [
     settings.Semantic,
     settings.Redis,
     settings.Cascade,
+    settings.Slo,
     *get_args(settings.EngineSettings),
 ]
 #: The heading under which a section's keys stand; the kinds of engine share one.
@@ -69,6 +70,15 @@ def test_the_example_is_valid() -> None:
     assert found is not None
     made = config.parse(found[1], environ={"HASTEN_KEY": "client", "VLLM_KEY": "engine"})
     assert made.models["smart"].fallback == ("fast",)
+
+
+def test_the_objectives_example_is_valid() -> None:
+    example = YAML.findall(PAGE)[-1]
+    models = (
+        "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {large: {engines: [e]}}\n"
+    )
+    made = config.parse(models + example, environ={"ALERTS_URL": "https://example.org/hook"})
+    assert made.slo.models["large"].ttft_p95_ms == 1500
 
 
 def test_the_caches_examples_are_valid() -> None:

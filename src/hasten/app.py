@@ -283,6 +283,8 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
         router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
         router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
+    for path, look in (("latency", app.metrics.latency.view), ("slo", app.metrics.slo.view)):
+        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
 
     names = list(app.settings.models)
 
@@ -306,7 +308,7 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         return Reply(503, msgspec.json.encode({"status": "not ready", "why": why}))
 
     async def metrics(head: Head) -> Reply:
-        return Reply(body=app.metrics.page(), content_type=prometheus.CONTENT_TYPE)
+        return Reply(body=app.metrics.page(head.caller.admin), content_type=prometheus.CONTENT_TYPE)
 
     for path in ("/v1/models", "/v1/models/", "/models"):
         router.get(path, Route("models", page=models))

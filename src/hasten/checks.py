@@ -50,6 +50,7 @@ class Checks:
         self._check_tenants(settings)
         for name, route in settings.routes.items():
             self._check_route(("routes", name), route)
+        self._check_slo(settings.slo)
         given = self._tree.get("server")
         keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
         keyless = keyless and not settings.tenants and not settings.server.admin_keys
@@ -165,6 +166,22 @@ class Checks:
             self._unknown_name((*path, "to"), route.to, models)
         if route.system is None and route.system_mode != s.Route().system_mode:
             self._problem((*path, "system_mode"), "needs system: the text to put before the messages")
+
+    def _check_slo(self, slo: s.Slo) -> None:
+        for table, named in (("models", slo.models), ("tenants", slo.tenants)):
+            for name in named:
+                if name not in self._names(table):
+                    self._unknown_name(("slo", table, name), name, self._names(table))
+        if slo.webhook is not None:
+            try:
+                url = urlsplit(slo.webhook.reveal())
+                good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+            except ValueError:
+                good = False
+            if not good or url.username or any(c <= " " or c > "~" for c in slo.webhook.reveal()):
+                self._problem(
+                    ("slo", "webhook"), "expected http://host[:port]/path or https://, without a user"
+                )
 
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")

@@ -11,7 +11,7 @@ import difflib
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, get_args, get_origin
 
 import msgspec
 import yaml
@@ -233,6 +233,8 @@ class _Builder:
         if isinstance(value, dict):
             kinds = get_args(wanted) or (wanted,)  # a section, or a section or something plain
             section = next((k for k in kinds if isinstance(k, type) and issubclass(k, s.Section)), None)
+            if section is not None and get_origin(wanted) is dict:
+                return self._entries(value, section, path)
             if section is not None:
                 return self._section(value, section, path)
         try:
@@ -250,6 +252,16 @@ class _Builder:
         except (ValueError, OverflowError):
             self._problem(path, "holds text that is not Unicode, or a number that is too large")
             return None
+
+    def _entries(
+        self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...]
+    ) -> dict[str, Any]:
+        """Convert a table inside a section."""
+        made = {}
+        for name, entry in value.items():
+            self._convert(name, s.Name, (*path, name))
+            made[name] = self._convert(entry, wanted, (*path, name))
+        return made
 
     def _section(self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...]) -> Any:
         """Convert a section field by field, so that one problem does not hide the next."""

@@ -338,6 +338,27 @@ class Route(Section, frozen=True):
     cache: RouteCache = RouteCache()
 
 
+class Objectives(Section, frozen=True):
+    """What is promised of requests. ``x_p95_ms: 200``: 95% take at most 200 milliseconds; ``errors``: the share that
+    may fail."""
+
+    ttft_p95_ms: Positive | None = None
+    ttft_p99_ms: Positive | None = None
+    tpot_p95_ms: Positive | None = None
+    tpot_p99_ms: Positive | None = None
+    e2e_p95_ms: Positive | None = None
+    e2e_p99_ms: Positive | None = None
+    errors: Annotated[float, msgspec.Meta(gt=0, lt=1)] | None = None
+
+
+class Slo(Objectives, frozen=True):
+    """The objectives of all requests, and others for a model's or a tenant's. ``webhook``: who is told of alerts."""
+
+    models: dict[Name, Objectives] = {}
+    tenants: dict[Name, Objectives] = {}
+    webhook: Secret | None = None
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -349,3 +370,4 @@ class Settings(Section, frozen=True):
     routes: dict[Name, Route] = {}
     cache: Cache = Cache()
     log: Log = Log()
+    slo: Slo = Slo()

@@ -26,7 +26,7 @@ from hasten.route.features import FORMS, NAMES, Features, features
 from hasten.route.fit import apgr, quantiles
 
 HERE = Path(__file__).parent
-#: Weight of a row whose scores are estimates: fewer, but of more kinds. Those of contrasts, easy and hard ones of the same
+#: Weight of a row whose scores are estimates: fewer, but of more kinds. Those of contrasts, easy and hard ones of one
 #: kind, teach what the benchmarks do not: that the kind is not the difficulty.
 WRITTEN = 4.0
 CONTRASTS = 1.0
@@ -82,9 +82,7 @@ def read_written(folder: Path = HERE / "data") -> list[Row]:
     for path in sorted(folder.glob("*.jsonl")):
         source = "contrast" if path.stem in CONTRAST_FILES else "written"
         for line in map(json.loads, path.read_text(encoding="utf-8").splitlines()):
-            rows.append(
-                Row(source, f"written {line['kind']}", line["prompt"], line["small"], line["large"])
-            )
+            rows.append(Row(source, f"written {line['kind']}", line["prompt"], line["small"], line["large"]))
     return rows
 
 

@@ -4,8 +4,8 @@
 
 Runs what the gateway runs: canonical forms, misspellings, guards, the int8 verifier, one pair at a time. Of each
 held-out group come its true pairs and as many traps, of which ``--traps`` says how much each counts: at 0.5 every third
-candidate is made to deceive, far more than traffic brings. Pairs that the guards refuse are served at no limit; those of equal
-canonical form at every limit, and they are counted too.
+candidate is made to deceive, far more than traffic brings. Pairs that the guards refuse are served at no limit; those
+of equal canonical form at every limit, and they are counted too.
 """
 
 from __future__ import annotations

@@ -17,6 +17,7 @@ class Caller(NamedTuple):
 
 
 _ANYBODY = Caller("", True)
+_NOBODY = Caller("", False)
 
 
 class Keys:
@@ -61,6 +62,13 @@ class Keys:
         if admin and self._admin_keys and not found.admin:
             raise Forbidden("this page needs one of server.admin_keys")
         return found
+
+    def recognise(self, headers: dict[bytes, bytes]) -> Caller:
+        """Return whose key was sent to a page that needs none; without a known one nobody's."""
+        try:
+            return self.check(headers)
+        except Unauthorized:
+            return _NOBODY
 
     def __repr__(self) -> str:
         return f"<Keys {len(self._keys)}>" if self._keys else "<Keys open>"

@@ -38,6 +38,8 @@ def check_head(head: Head, settings: ServerSettings, router: Router, keys: Keys)
         head.route = router.find(head.method, head.path)
         if head.route.protected:
             head.caller = keys.check(headers, head.route.admin)
+        else:
+            head.caller = keys.recognise(headers)
     except HastenError as exc:
         return exc
     if length is not None and int(length) > settings.max_body_bytes:

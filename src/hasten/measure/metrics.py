@@ -13,8 +13,11 @@ from time import time
 
 from hasten.dials import wilson
 from hasten.measure.effect import route_effect
+from hasten.measure.latency import Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Key, Registry, Value
+from hasten.measure.slo import Slo
+from hasten.settings import Slo as Settings
 from hasten.trace import Trace
 
 _GEN_AI = (
@@ -198,6 +201,49 @@ FAMILIES = (
         "Tokens of answers that were paid for and not served.",
         ("model", "gen_ai_token_type"),
     ),
+    Family(
+        "hasten_latency_seconds",
+        "gauge",
+        "Quantiles of e2e, ttft and tpot over sliding windows, off by 1% at most.",
+        ("measure", "dimension", "value", "window", "quantile"),
+    ),
+    Family(
+        "hasten_latency_values",
+        "gauge",
+        "How many values the quantiles are of.",
+        ("measure", "dimension", "value", "window"),
+    ),
+    Family(
+        "hasten_slo_goodput_share",
+        "gauge",
+        "Share of requests that met all their objectives.",
+        ("dimension", "value", "window"),
+    ),
+    Family(
+        "hasten_slo_goodput_per_second",
+        "gauge",
+        "Requests a second that met all their objectives.",
+        ("dimension", "value", "window"),
+    ),
+    Family(
+        "hasten_slo_burn_rate",
+        "gauge",
+        "How many times faster than allowed an error budget is spent.",
+        ("dimension", "value", "objective", "window"),
+    ),
+    Family(
+        "hasten_slo_budget_left",
+        "gauge",
+        "What is left of the error budget of three days; below 0: overspent.",
+        ("dimension", "value", "objective"),
+    ),
+    Family(
+        "hasten_slo_alert",
+        "gauge",
+        "Whether an alert fires, by its severity.",
+        ("dimension", "value", "objective", "severity"),
+    ),
+    Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
@@ -225,6 +271,8 @@ class Metrics:
     def __init__(self, path: Path | None = None, worker: str = "0") -> None:
         self.registry = Registry(FAMILIES, path)
         self.worker = worker
+        self.latency = Latency()
+        self.slo = Slo(Settings())
         self.gauges: list[Callable[[], None]] = [self._process]
         # Of each request: a look into the registry takes twice as long.
         value, histogram = self.registry.value, self.registry.histogram
@@ -256,6 +304,8 @@ class Metrics:
             self._stages(stage).observe(seconds)
         if trace.engine:
             self._record_call(trace)
+        self.latency.record(trace)
+        self.slo.record(trace)
 
     def _record_call(self, trace: Trace) -> None:
         key = (trace.endpoint, trace.model, trace.served_model, trace.engine)
@@ -287,11 +337,13 @@ class Metrics:
         self.update_gauges()
         return self.registry.collect()
 
-    def page(self) -> bytes:
-        """Return the metrics of all workers in Prometheus's text format."""
+    def page(self, admin: bool = False) -> bytes:
+        """Return the metrics of all workers in Prometheus's text format. ``admin``: tenants may be named."""
         series = self.series()
         series.update(false_hit_rate(series))
         series.update(route_effect(series))
+        series.update(self.latency.series(admin))
+        series.update(self.slo.series(admin))
         return render(FAMILIES, series)
 
     def _process(self) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Coroutine, Mapping
 from pathlib import Path
@@ -13,6 +14,9 @@ from hasten.app import App
 from hasten.errors import SettingsError, ShuttingDown
 from hasten.measure.accesslog import AccessLog
 from hasten.measure.metrics import Metrics
+from hasten.measure.shelf import Shelf
+from hasten.measure.webhook import Webhook
+from hasten.measure.windows import Keeper, keep
 from hasten.settings import Settings
 from hasten.trace import Trace
 
@@ -52,9 +56,12 @@ class Worker:
         self._stopping = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._gauge_timer: asyncio.TimerHandle | None = None
+        self._sharing: asyncio.Task[None] | None = None
         self.app = App(settings, self.metrics, self._not_ready)
         self.server = Server(settings, self.app.handler, self.app.router, self._finished)
         self._log = self._make_log(settings)
+        self._webhook: Webhook | None = None
+        self._promise(settings)
 
     # -- life
 
@@ -64,6 +71,14 @@ class Worker:
         await self.app.open()
         self._listener = await loop.create_server(self.server, sock=sock, backlog=BACKLOG)
         self._every_second()
+        folder = self.metrics.folder
+        shelf = Shelf(folder / "slices", str(os.getpid())) if folder is not None else None
+        self._sharing = loop.create_task(
+            keep(
+                [Keeper("latency", self.metrics.latency, shelf), Keeper("slo", self.metrics.slo, shelf)],
+                self._alert,
+            )
+        )
 
     async def drain(self, delay: float | None = None) -> None:
         """Stop: ``/ready`` fails at once, after ``delay`` nothing new is taken, running answers end, then close.
@@ -92,9 +107,15 @@ class Worker:
         self.server.close()
         if self._gauge_timer is not None:
             self._gauge_timer.cancel()
+        if self._sharing is not None:
+            self._sharing.cancel()
+        if self._webhook is not None:
+            self._webhook.close()
         self.app.close()
         self.app.close_book()
         await asyncio.gather(self.app.close_cache(), *self._tasks)
+        if self._sharing is not None:
+            await asyncio.wait([self._sharing])
         await asyncio.sleep(0)  # the transports' last callbacks
         if self._log is not None:
             self._log.close()
@@ -110,6 +131,7 @@ class Worker:
             self._log = log
         old, self.app = self.app, App(settings, self.metrics, self._not_ready, self.app)
         self.settings = settings
+        self._promise(settings)
         self.app.move(self._addresses)
         self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
@@ -156,6 +178,27 @@ class Worker:
     def _every_second(self) -> None:
         self.metrics.update_gauges()
         self._gauge_timer = asyncio.get_running_loop().call_later(1.0, self._every_second)
+
+    def _promise(self, settings: Settings) -> None:
+        """Hold requests against the objectives of ``settings``, and tell its webhook."""
+        self.metrics.slo.configure(settings.slo)
+        url, old = settings.slo.webhook, self._webhook
+        if old is not None and old.url == url:
+            return
+        if old is not None:
+            old.close()
+        self._webhook = None
+        if url is not None and self.metrics.worker == "0":  # all workers know of an alert; one tells it
+            outcomes = {
+                name: self.metrics.gauge("hasten_slo_webhook_total", name)
+                for name in ("sent", "failed", "dropped")
+            }
+            self._webhook = Webhook(url, lambda outcome: outcomes[outcome].add())
+
+    def _alert(self) -> None:
+        for change in self.metrics.slo.check():
+            if self._webhook is not None:
+                self._webhook.tell(change)
 
     def _make_log(self, settings: Settings) -> AccessLog | None:
         if not settings.log.access:

@@ -1,0 +1,78 @@
+"""Keeps the windows going: folds what was recorded, seals slices, hands them round. One task a worker."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterator
+from math import inf
+from typing import Protocol
+
+import msgspec
+
+from hasten.measure.ledger import Ledger, Sealed
+from hasten.measure.shelf import Shelf
+
+log = logging.getLogger("hasten.measure")
+
+EVERY = 0.25  # seconds: finished traces are held for as long, as the access log does
+LATER = 1.0  # seconds after which the others are expected to have sealed their slices
+PAUSE = 0.002  # seconds between two stretches of folding: requests come first
+
+
+class Recorder(Protocol):
+    """What counts requests for a ledger."""
+
+    ledger: Ledger
+
+    def fold(self) -> Iterator[None]:
+        """Give what was recorded to the ledger, a stretch at each step."""
+
+
+class Keeper:
+    """Does one ledger's work. ``shelf``: where the other workers' slices are found; ``None``: there are none."""
+
+    def __init__(self, name: str, recorder: Recorder, shelf: Shelf | None) -> None:
+        self._name = name
+        self._recorder = recorder
+        self._shelf = shelf
+        self._reach: dict[int, int] = {}
+        self._look_at = inf  # the clock's time when the others will have put down what they sealed
+        self._failed = False
+
+    async def turn(self) -> None:
+        """Do what is to be done every now and then."""
+        for _ in self._recorder.fold():
+            await asyncio.sleep(PAUSE)
+        ledger = self._recorder.ledger
+        sealed = ledger.tick()
+        if self._shelf is None:
+            return
+        if ledger.reach != self._reach:
+            self._reach = ledger.reach
+            self._look_at = ledger.clock() + LATER
+        try:
+            if sealed:
+                await asyncio.to_thread(self._shelf.put, self._name, sealed)
+            if ledger.clock() >= self._look_at:
+                self._look_at = inf
+                for other in await asyncio.to_thread(self._take):
+                    ledger.hear(other)
+                    await asyncio.sleep(0)
+        except (OSError, msgspec.DecodeError) as exc:
+            if not self._failed:
+                log.warning("windows are not shared by the workers: %s", exc)
+            self._failed = True
+
+    def _take(self) -> list[Sealed]:
+        assert self._shelf is not None
+        return list(self._shelf.take(self._name, self._recorder.ledger.reach))
+
+
+async def keep(keepers: list[Keeper], after: Callable[[], None] = lambda: None) -> None:
+    """Do the work of all every :data:`EVERY`, and then call ``after``; to be cancelled."""
+    while True:
+        await asyncio.sleep(EVERY)
+        for keeper in keepers:
+            await keeper.turn()
+        after()
