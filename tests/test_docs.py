@@ -92,10 +92,12 @@ def test_the_caches_examples_are_valid() -> None:
 def test_the_named_routes_example_is_valid() -> None:
     page = (DOCS / "routing.md").read_text()
     example = YAML.findall(page.partition("\n## Named routes\n")[2])[0]
-    models = "tenants: {shop: {keys: [x]}}\n" + ENGINES.replace(
-        "models: {", "models: {fast: {engines: [e]}, "
-    )
-    assert list(config.parse(models + example, environ={}).routes) == ["greeting", "refunds", "news"]
+    models = ENGINES.replace("models: {", "models: {fast: {engines: [e]}, ")
+    assert list(config.parse(models + example, environ={"SHOP_KEY": "shop"}).routes) == [
+        "greeting",
+        "refunds",
+        "news",
+    ]
 
 
 def test_routings_examples_are_valid() -> None:

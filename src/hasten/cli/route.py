@@ -15,7 +15,7 @@ from hasten.route.complexity import Complexity
 from hasten.route.conversation import talk_of
 from hasten.route.needs import needs_of
 from hasten.route.stage import RouteStage
-from hasten.settings import Settings
+from hasten.settings import Model, Settings
 from hasten.trace import Trace
 from hasten.types import Request
 
@@ -34,7 +34,8 @@ PLAIN: dict[str, Any] = {
 
 
 class Explained(msgspec.Struct):
-    """A decision. ``frozen_score``: without what was learnt; ``held_share``: of the strongest tier.
+    """A decision. ``frozen_score``: without what was learnt; ``held_share``: of the strongest tier;
+    ``going_by``: where that comes from.
 
     ``features``: what moved the score, with its signed contributions.
     """
@@ -46,6 +47,7 @@ class Explained(msgspec.Struct):
     frozen_score: float
     threshold: float
     held_share: float
+    going_by: str
     features: list[tuple[str, float]]
 
 
@@ -77,6 +79,8 @@ def explain(settings: Settings, prompt: str, model: str | None = None) -> Explai
     routed = [name for name, given in settings.models.items() if given.tiers]
     if not routed:
         raise HastenError("no model of this configuration has tiers to choose from")
+    if not prompt.strip():
+        raise HastenError("the prompt is empty")
     name = model or routed[0]
     if name not in routed:
         raise HastenError(f"{name!r} has no tiers to choose from; these have: {', '.join(routed)}")
@@ -96,8 +100,16 @@ def explain(settings: Settings, prompt: str, model: str | None = None) -> Explai
         router.score(prompt),
         threshold,
         keeper.share,
+        _going_by(settings.models[name]),
         router.explain(prompt)[:SHOWN],
     )
+
+
+def _going_by(model: Model) -> str:
+    hold = model.route.hold
+    if hold.strong_share is None and hold.quality is None:
+        return "until cost and time of the tiers are known"
+    return "going by the router's validation set"
 
 
 def show(found: Explained, configured: bool) -> None:
@@ -107,7 +119,7 @@ def show(found: Explained, configured: bool) -> None:
     print(f"  score      {found.score:.3f}  how likely the weakest tier falls short, 0 to 1{learnt}")
     print(
         f"  threshold  {found.threshold:.3f}  above it the strongest tier; "
-        f"{100 * found.held_share:.0f}% of requests get it, going by the router's validation set"
+        f"{100 * found.held_share:.0f}% of requests get it, {found.going_by}"
     )
     if not configured:
         print("  no --config: as if there were two tiers, small and large, half of the requests each")
