@@ -75,10 +75,10 @@ def test_the_example_is_valid() -> None:
 def test_the_objectives_example_is_valid() -> None:
     example = YAML.findall(PAGE)[-1]
     models = (
-        "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {large: {engines: [e]}}\n"
+        "engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}\nmodels: {smart: {engines: [e]}}\n"
     )
     made = config.parse(models + example, environ={"ALERTS_URL": "https://example.org/hook"})
-    assert made.slo.models["large"].ttft_p95_ms == 1500
+    assert made.slo.models["smart"].ttft_p95_ms == 1500
 
 
 def test_the_caches_examples_are_valid() -> None:

@@ -76,7 +76,8 @@ def test_what_was_learnt_counts(
 def test_it_reads_standard_input(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "stdin", io.StringIO("What is the capital of France?"))
     assert explained(capsys, "-") == explained(capsys, "What is the capital of France?")
-    assert main(["route", "", "--json"]) == 0
+    assert main(["route", " ", "--json"]) == 1
+    assert "the prompt is empty" in capsys.readouterr().err
     assert main(["route", "\udce4", "--json"]) == 0  # an argument that is no UTF-8
 
 
