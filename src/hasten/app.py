@@ -85,8 +85,8 @@ class App:
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
         count = counter(metrics)
+        self.route = make_route(settings, metrics, self.dispatch, former)  # first: it may refuse its settings
         self.cache = make_cache(settings, count, metrics.folder, former)
-        self.route = make_route(settings, metrics, self.dispatch, former)
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)

@@ -106,8 +106,8 @@ class Checks:
                     self._problem((*path, "route", "hold", "cost"), f"needs the price of {tier!r}")
 
     def _check_files(self, path: tuple[str, ...], routing: s.Routing) -> None:
-        if routing.router is not None and not Path(routing.router).expanduser().is_dir():
-            self._problem((*path, "router"), f"there is no folder {routing.router}")
+        if routing.router is not None and not (Path(routing.router).expanduser() / "router.json").is_file():
+            self._problem((*path, "router"), f"there is no router in a folder {routing.router}")
         kept = routing.learn.path
         if kept is None:
             return

@@ -5,10 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import AbstractAsyncContextManager
+from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
+from msgspec.structs import replace
 
 from hasten.testing import Script, ScriptedUpstream
 from tests.gateway import Gateway, eventually, gateway
@@ -470,3 +472,14 @@ async def test_a_reload_keeps_the_cache_where_its_settings_are_the_same() -> Non
         await gw.chat()
         gw.worker.reload(gw.worker.settings)
         assert how(await gw.chat()) == "exact"
+
+
+async def test_a_reload_that_turns_the_cache_on_opens_its_store(tmp_path: Path) -> None:
+    async with ScriptedUpstream() as up, cached(up, exact=False, coalesce=False) as gw:
+        assert gw.worker.app.cache is None
+        kept = replace(gw.worker.settings.cache, exact=True, store="disk", path=str(tmp_path / "answers"))
+        gw.worker.reload(replace(gw.worker.settings, cache=kept))
+        await gw.chat()
+        async with asyncio.timeout(5):
+            while how(await gw.chat()) != "exact":
+                await asyncio.sleep(0.01)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from time import process_time
 from typing import Any
 
 import pytest
@@ -103,3 +104,12 @@ def test_a_crowded_place_gives_way_to_the_newest(puts: list[tuple[int, int]]) ->
         assert table.get(digest) == tier
     for which, tier in held.items():
         assert table.get(((which + 1) * SLOTS).to_bytes(8, "little") + bytes(8)) in (tier, None)
+
+
+def test_many_messages_before_the_first_answer_are_read_once() -> None:
+    """Two megabytes of instructions and 2,000 short turns: in time that grows with their size, not with its square."""
+    said = [{"role": "system", "content": "x" * 2_000_000}] + [{"role": "user", "content": "a"}] * 2000
+    asked = request(messages=said)
+    since = process_time()
+    talk_of(asked)
+    assert process_time() - since < 0.5

@@ -295,6 +295,16 @@ async def test_no_model_gets_what_it_cannot_do() -> None:
     assert rig.counted("greeting", "lacks tools") == 1
 
 
+async def test_no_name_is_led_to_where_all_tiers_lack_what_it_needs() -> None:
+    plain: dict[str, Any] = {"engines": ["e"], "tools": False}
+    models = {"m": {"engines": ["e"]}, "a": plain, "b": plain, "other": {"tiers": ["a", "b"]}}
+    rig = Rig(models=models, greeting=GREETING)
+    tools = [{"type": "function", "function": {"name": "f"}}]
+    assert (await rig.ask("hi", tools=tools)).model == "m"
+    assert rig.counted("greeting", "lacks tools") == 1
+    assert (await rig.ask("hi")).model == "other"
+
+
 # -- the system prompt
 
 CONTENT = st.one_of(

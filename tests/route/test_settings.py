@@ -25,7 +25,7 @@ def build(**routes: dict[str, Any]) -> Any:
 @pytest.mark.parametrize(
     ("routes", "problem"),
     [
-        ({"m": {"router": "/nowhere"}}, "models.m.route.router: there is no folder /nowhere"),
+        ({"m": {"router": "/nowhere"}}, "models.m.route.router: there is no router in a folder /nowhere"),
         ({"m": {"learn": {"path": "/nowhere/x"}}}, "models.m.route.learn.path: there is no folder /nowhere"),
         ({"m": {"learn": {"share": 2}}}, "models.m.route.learn.share: expected"),
         ({"m": {"learn": {"rate": 2}}}, "models.m.route.learn.rate: unknown key"),
@@ -43,6 +43,7 @@ def test_what_is_refused(routes: dict[str, Any], problem: str) -> None:
 
 def test_learning_is_off_unless_asked_for(tmp_path: Path) -> None:
     assert build(m={}).models["m"].route.learn.share == 0.0
+    (tmp_path / "router.json").touch()
     made = build(m={"learn": {"share": 0.5, "path": str(tmp_path / "x")}, "router": str(tmp_path)})
     assert made.models["m"].route.learn.share == 0.5
 

@@ -209,3 +209,22 @@ async def test_a_reload_forgets_nothing() -> None:
         assert again.routed["auto"].tiers[1].e2e is debt
         again.complexity = ByLength()  # type: ignore[assignment]
         assert await world.went(HARD, "answer", "yes") == ("smart", "conversation")
+
+
+async def test_a_conversation_does_not_go_down_by_another_one_of_the_same_first_words() -> None:
+    async with two() as world:
+        assert await world.went("hi", headers={"x-hasten-route": "smart"}) == ("smart", "asked")
+        assert await world.went("hi") == ("fast", "easy")  # somebody else
+        assert await world.went("hi", "hello", "yes, go on") == ("smart", "conversation")
+
+
+async def test_an_answer_for_one_in_a_hurry_is_not_kept_for_the_next() -> None:
+    async with two(cache={"semantic": False}) as world:
+        stage = world.gate.worker.app.route
+        assert stage is not None
+        for _ in range(20):
+            stage.routed["auto"].tiers[1].e2e.saw(2.0)
+        assert await world.went(HARD, headers={"x-hasten-deadline-ms": "900"}) == ("fast", "deadline")
+        assert 'hasten_cache_unstored_total{reason="stand_in"} 1' in await world.gate.metrics()
+        assert await world.went(HARD) == ("smart", "hard")
+        assert (await world.ask(HARD)).headers["x-hasten-cache"] == "exact"

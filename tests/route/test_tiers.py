@@ -142,6 +142,12 @@ def test_what_is_held() -> None:
         for _ in range(16):
             tiers.saw(0.5)
         assert tiers.keepers[0].share == 1.0
+        for _ in range(2000):  # neither keeps it: the better one then, not the one that is overloaded
+            getattr(tiers.tiers[0], seen).saw(3.0)
+            getattr(tiers.tiers[1], seen).saw(2.0)
+        for _ in range(16):
+            tiers.saw(0.5)
+        assert tiers.keepers[0].share == 1.0
 
 
 def test_a_mean_follows() -> None:

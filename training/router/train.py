@@ -29,8 +29,8 @@ HERE = Path(__file__).parent
 #: Weight of a row whose scores are estimates: fewer, but of more kinds. Those of contrasts, easy and hard ones of one
 #: kind, teach what the benchmarks do not: that the kind is not the difficulty.
 WRITTEN = 4.0
-CONTRASTS = 1.0
-CONTRAST_FILES = ("craft", "everyday", "knowledge")
+CONTRASTS = 1.5
+CONTRAST_FILES = ("brief", "craft", "everyday", "knowledge")
 #: How much what is left of the gain within its group counts again, by form.
 WITHIN = {"choice": 1.0, "story": 0.5, "open": 0.0}
 DENSE_PENALTY = 3000.0  # a form's own weights; the common ones are let go further

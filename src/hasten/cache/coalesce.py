@@ -15,7 +15,7 @@ from hasten.trace import Trace
 from hasten.types import Chunk, Reply, Request, Stream
 
 #: What requests must have in common to share one call.
-Form = tuple[bytes, tuple[bool, bool, str], bool, float | None, int]
+Form = tuple[bytes, tuple[bool, bool, str, bool], bool, float | None, int]
 
 
 class Flight:

@@ -58,6 +58,8 @@ def usage_of(chunks: list[Chunk]) -> Event | None:
 def _common(trace: Trace, size: int, settings: Cache) -> str | None:
     if trace.route == "fallback" or trace.route.startswith("kept"):  # judged short, and all there was
         return "fallback"
+    if trace.route in ("deadline", "health"):  # good for one that could not wait, not for the next
+        return "stand_in"
     return "too_large" if size > settings.max_entry_bytes else None
 
 

@@ -36,6 +36,10 @@ log = logging.getLogger("hasten.cache")
 
 #: Counts ``amount`` of a metric with labels: (name, labels, amount).
 Count = Callable[[str, tuple[str, ...], float], None]
+_HURRY = (
+    b"x-hasten-deadline-ms",
+    b"x-hasten-slo-ttft-ms",
+)  # who cannot wait may be answered by a weaker model
 MAX_RENEWALS = 64  # answers renewed in the background at a time
 
 
@@ -171,7 +175,8 @@ class CacheStage:
     def _form(self, request: Request, control: Control, key: bytes) -> Form:
         """Return the key, how the answer travels, which answers will do (a leader may be served another wording's),
         and the turn: what was asked before an invalidation is not shared."""
-        travels = (request.stream, request.include_usage, request.trace.endpoint)
+        hurried = any(name in request.headers for name in _HURRY)
+        travels = (request.stream, request.include_usage, request.trace.endpoint, hurried)
         return key, travels, control.exact_only, control.max_age, self.orders.turn
 
     async def _other_wording(

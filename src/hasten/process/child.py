@@ -15,6 +15,7 @@ import msgspec
 import uvloop
 
 from hasten import config
+from hasten.errors import SettingsError
 from hasten.process.logs import calm_gc, set_up_logging
 from hasten.process.worker import Worker
 
@@ -44,7 +45,11 @@ class Child:
         if "addresses" in order:
             self._worker.move(order["addresses"])
         if "settings" in order:
-            self._worker.reload(config.parse(order["settings"], self._source, os.environ))
+            try:
+                self._worker.reload(config.parse(order["settings"], self._source, os.environ))
+            except SettingsError as exc:  # what only shows when it is made; the old ones stay
+                log.error("the settings cannot be used: %s", exc)
+                self._worker.reload_failed()
         if "reload_failed" in order:
             self._worker.reload_failed()
         if "drain" in order:

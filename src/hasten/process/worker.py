@@ -136,7 +136,8 @@ class Worker:
         self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
         old.close_book(self.app)
-        if old.cache is not None and (self.app.cache is None or self.app.cache.store is not old.cache.store):
+        store, former = (app.cache.store if app.cache is not None else None for app in (self.app, old))
+        if store is not former:
             self._spawn(self.app.open())
             self._spawn(old.close_cache())
         self.metrics.gauge("hasten_settings_reloads_total", "ok").add()

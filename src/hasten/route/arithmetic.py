@@ -261,10 +261,11 @@ class _Parser:
         return value
 
     def _atom(self, depth: int) -> float:
-        token = self._tokens[self._at]
+        sign = 1.0
+        while (token := self._tokens[self._at]) == "-":  # a text may have any number of them
+            sign = -sign
+            self._at += 1
         self._at += 1
-        if token == "-":
-            return -self._atom(depth)
         if token == "(":
             if depth > DEEP:
                 raise ValueError("too deep")
@@ -278,7 +279,7 @@ class _Parser:
         if self._peek() == "%":
             self._at += 1
             value /= 100.0
-        return value
+        return sign * value
 
     def _take(self, sign: str) -> None:
         self.operators += sign

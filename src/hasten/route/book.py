@@ -88,8 +88,8 @@ class Book:
             table = folder / f"recent-{crc32(msgspec.json.encode(self._tiers)):08x}"
         self.recent = Recent(clock, table)
         self.learners = {
-            name: self._kept(i, model.route.learn.path, Learner(model.route.learn.share, clock), folder)
-            for i, (name, model) in enumerate(routed.items())
+            name: self._kept(name, model.route.learn.path, Learner(model.route.learn.share, clock), folder)
+            for name, model in routed.items()
             if model.route.learn.share
         }
 
@@ -99,10 +99,10 @@ class Book:
         prices = {name: model.price for name, model in settings.models.items()}
         return routed == self.settings and prices == self._prices
 
-    def _kept(self, i: int, given: str | None, learner: Learner, folder: Path | None) -> Kept:
+    def _kept(self, name: str, given: str | None, learner: Learner, folder: Path | None) -> Kept:
         path = Path(given).expanduser() if given is not None else None
         if path is None and folder is not None:
-            path = folder / f"learnt-{i}.json"
+            path = folder / f"learnt-{crc32(name.encode()):08x}.json"
         return Kept(learner, path, self._tell)
 
     # -- from the stage

@@ -105,30 +105,35 @@ class Talk(NamedTuple):
 def talk_of(request: Request) -> Talk:
     """Return the conversation in ``request``; completions and embeddings are one turn."""
     fields = request.fields
-    head = f"{request.trace.tenant}\0{request.model}"
+    head = _hash(f"{request.trace.tenant}\0{request.model}")
     if not isinstance(fields, ChatFields):
         given = getattr(fields, "prompt", None) or getattr(fields, "input", None)
         text = given if isinstance(given, str) else " ".join(p for p in given or () if isinstance(p, str))
-        return Talk(_digest(f"{head}\0{text}"), b"", [text])
+        head.update(_bytes(f"\0{text}"))
+        return Talk(head.digest(), b"", [text])
     texts: list[str] = []
     first = early = b""
     for message in fields.messages:
         role = message.role
         said = text_of(message)
         if not early:
-            head = f"{head}\0{role}\0{said}"
+            head.update(_bytes(f"\0{role}\0{said}"))
         if role == "user":
             if not first:
-                first = _digest(head)
+                first = head.digest()
             if said:
                 texts.append(said)
         elif role == "assistant" and first and not early:
-            early = _digest(head)
-    return Talk(first or _digest(head), early, texts)
+            early = head.digest()
+    return Talk(first or head.digest(), early, texts)
 
 
-def _digest(text: str) -> bytes:
-    return blake2b(text.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+def _bytes(text: str) -> bytes:
+    return text.encode("utf-8", "surrogatepass")
+
+
+def _hash(text: str) -> blake2b:
+    return blake2b(_bytes(text), digest_size=16)
 
 
 def text_of(message: Message) -> str:

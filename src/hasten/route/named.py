@@ -176,8 +176,13 @@ class NamedStage:
     def _send(self, request: Request, route: str, to: str) -> None:
         """Have ``to`` asked, unless it lacks what the request needs; of a name with tiers routing sees to that."""
         model = self._models[to]
-        if not model.tiers:
-            needs = needs_of(request, demands(request, self._require))
+        needs = needs_of(request, demands(request, self._require))
+        if model.tiers:
+            unmet = [needs.unmet(self._models[n], self._contexts[n]) for n in model.tiers]
+            if None not in unmet:
+                self._note(route, f"lacks {unmet[-1]}")
+                return
+        else:
             lacks = {n: needs.unmet(self._models[n], self._contexts[n]) for n in (to, *model.fallback)}
             if lacks[to] is not None:
                 self._note(route, f"lacks {lacks[to]}")

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from time import perf_counter, time
+from zlib import crc32
 
 from hasten.errors import InvalidField
 from hasten.route.book import Book, cost_of
@@ -58,9 +59,9 @@ class RouteStage:
             name: Conversations(
                 settings.models[name].route.sticky,
                 clock,
-                folder / f"talks-{i}" if folder is not None else None,
+                folder / f"talks-{crc32(name.encode()):08x}" if folder is not None else None,
             )
-            for i, name in enumerate(self.routed)
+            for name in self.routed
             if settings.models[name].route.sticky
         }
         self._cascades = make_cascades(settings, count)
@@ -146,7 +147,9 @@ class RouteStage:
         if not goes_on:
             tiers.saw(score)
         if conversations is not None:
-            conversations.put(talk.early or talk.first, max(decision.level, was or 0))
+            # Others may begin with the same words: none of them goes down by another's first turn.
+            before = was if talk.early else conversations.get(talk.first)
+            conversations.put(talk.early or talk.first, max(decision.level, before or 0))
         return decision
 
     def _score(self, router: Complexity, talk: Talk, known: bool) -> float:

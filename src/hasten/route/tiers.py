@@ -277,5 +277,5 @@ def strong_share(hold: Hold, scores: Scores, tiers: list[Tier]) -> float:
     if not weak.n or not strong.n:
         return 0.5
     if strong.value <= weak.value:
-        return 1.0 if strong.value <= aim else 0.0
+        return 1.0  # the better one, and the nearer to the aim
     return min(1.0, max(0.0, (aim - weak.value) / (strong.value - weak.value)))
