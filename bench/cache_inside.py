@@ -219,7 +219,7 @@ async def run(count: int, rounds: int) -> dict[str, Any]:
     await app.open()
     try:
         await ready(app.cache)
-        inside = Inside(compose(stages(settings, app.cache), engine))
+        inside = Inside(compose(stages(settings, None, app.cache, None), engine))
         await inside.exact(count)
         await inside.wordings(rounds)
         await inside.misses(min(count, 200))

@@ -33,7 +33,8 @@ from hasten.route.complexity import Complexity
 from hasten.route.stage import RouteStage
 from hasten.testing import Script, ScriptedUpstream
 from hasten.trace import Trace
-from hasten.types import ChatFields, Chunk, Request
+from hasten.fields import ChatFields
+from hasten.types import Chunk, Request
 
 LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
 WORDS = tuple(f" w{i}" for i in range(60))

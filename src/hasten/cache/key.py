@@ -26,14 +26,36 @@ _encode = msgspec.json.Encoder(order="sorted").encode
 
 
 class Fingerprint:
-    """The keys of one request. ``scope`` and ``text`` are ``None`` where the last message is no plain user text."""
+    """The keys of one request.
 
-    __slots__ = ("key", "scope", "text")
+    ``scope`` and ``text`` are ``None`` until :meth:`locate` has found them, and where the last message is no plain user
+    text: an exact hit needs neither. ``rest``: what they are made of, the key's head and the decoded body.
+    """
 
-    def __init__(self, key: bytes, scope: bytes | None, text: str | None) -> None:
+    __slots__ = ("_rest", "key", "scope", "text")
+
+    def __init__(
+        self,
+        key: bytes,
+        scope: bytes | None = None,
+        text: str | None = None,
+        rest: tuple[bytes, dict[str, Any]] | None = None,
+    ) -> None:
         self.key = key
         self.scope = scope
         self.text = text
+        self._rest = rest
+
+    def locate(self, semantic: bool = True) -> None:
+        """Work out the scope and the text if ``semantic``; let go of the body."""
+        rest, self._rest = self._rest, None
+        if not semantic or rest is None:
+            return
+        head, fields = rest
+        text = _take_text(fields)
+        if text is not None:
+            self.text = text
+            self.scope = blake2b(head + b"scope\0" + _encode(fields), digest_size=DIGEST).digest()
 
     def __repr__(self) -> str:
         return f"<Fingerprint {self.key.hex()[:12]}{' in ' + self.scope.hex()[:12] if self.scope else ''}>"
@@ -55,7 +77,7 @@ class Keys:
         return self._groups.get(tenant, tenant)
 
     def of(self, request: Request, semantic: bool = False) -> Fingerprint:
-        """Return the fingerprint of ``request``; its scope and text only if ``semantic``.
+        """Return the fingerprint of ``request``; with its scope and text at once if ``semantic``.
 
         Raises :class:`ValueError` for a body that cannot be read, or in which an object has a key twice.
         """
@@ -82,13 +104,10 @@ class Keys:
             demands = (*asked, *self._require.get(tenant, ()))
         head = self._head(request.endpoint, tenant, model, demands)
         key = blake2b(head + encoded, digest_size=DIGEST).digest()
-        if not semantic or request.endpoint != "chat":
-            return Fingerprint(key, None, None)
-        text = _take_text(fields)
-        if text is None:
-            return Fingerprint(key, None, None)
-        scope = blake2b(head + b"scope\0" + _encode(fields), digest_size=DIGEST).digest()
-        return Fingerprint(key, scope, text)
+        found = Fingerprint(key, rest=(head, fields) if request.endpoint == "chat" else None)
+        if semantic:
+            found.locate()
+        return found
 
     def _make_head(self, endpoint: str, tenant: str, model: str, demands: tuple[str, ...]) -> bytes:
         # Length-prefixed by JSON: no tenant's name can run into the next part.

@@ -79,7 +79,7 @@ class CacheStage:
             await self.orders.catch_up()
         semantic = self.semantic is not None and not control.exact_only
         try:
-            found = self.keys.of(request, semantic)
+            found = self.keys.of(request)
         except (ValueError, msgspec.MsgspecError):
             # In an unknown field, that the engine may know what to do with.
             return await self._pass_by(request, next, "unreadable")
@@ -98,6 +98,7 @@ class CacheStage:
                 trace.route = flight.trace.route  # a fallback's answer says so to all
                 trace.span("cache", since)
                 return reply
+        found.locate(semantic)
         asked = Asked(request, control, found, self.keys.group(trace.tenant))
         return await self._lead(request, next, asked, form, since)
 
@@ -130,6 +131,8 @@ class CacheStage:
         reply = replay(entry, request)
         if reply is None:
             return None
+        if self._clock() >= entry.expires:
+            found.locate(self.semantic is not None and not control.exact_only)
         why = "exact key" + self._renew(request, next, found, entry)
         return self._hit(request, entry, reply, "exact", why, since)
 
