@@ -28,12 +28,12 @@ from hasten.app import compose
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
 from hasten.errors import HastenError
+from hasten.fields import ChatFields
 from hasten.route.check import Check
 from hasten.route.complexity import Complexity
 from hasten.route.stage import RouteStage
 from hasten.testing import Script, ScriptedUpstream
 from hasten.trace import Trace
-from hasten.fields import ChatFields
 from hasten.types import Chunk, Request
 
 LIMITS = (0.2, 0.3, 0.4, 0.5, 0.6, 0.7)
