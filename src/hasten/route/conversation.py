@@ -6,7 +6,6 @@ map, so that it does not matter which of them gets the next turn, and nothing gr
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
@@ -14,6 +13,7 @@ from struct import Struct
 from typing import NamedTuple
 
 from hasten.fields import ChatFields, Message
+from hasten.route.table import mapped
 from hasten.types import Request
 
 SLOTS = 1 << 16  # 1 MiB; a busy machine's conversations of an hour
@@ -154,13 +154,7 @@ class Conversations:
     def __init__(self, ttl: float, clock: Callable[[], float], path: Path | None = None) -> None:
         self._ttl = ttl
         self._clock = clock
-        size = SLOTS * _SLOT.size
-        if path is None:
-            self._map = mmap.mmap(-1, size)
-        else:
-            with path.open("a+b") as file:
-                file.truncate(size)
-                self._map = mmap.mmap(file.fileno(), size)
+        self._map = mapped(SLOTS * _SLOT.size, path)
 
     def get(self, digest: bytes) -> int | None:
         """Return the tier that the conversation is on, ``None`` for an unknown one."""

@@ -6,12 +6,13 @@ and nothing grows. A request is known by a digest of its tenant and its id: nobo
 
 from __future__ import annotations
 
-import mmap
 from collections.abc import Callable
 from hashlib import blake2b
 from pathlib import Path
 from struct import Struct
 from typing import NamedTuple
+
+from hasten.route.table import mapped
 
 SLOTS = 1 << 15  # 1 MiB; of the last 10,000 requests fewer than 1 in 500 gave way early
 WAYS = 8  # places that one request may have; the oldest of them gives way
@@ -42,13 +43,7 @@ class Recent:
 
     def __init__(self, clock: Callable[[], float], path: Path | None = None) -> None:
         self._clock = clock
-        size = SLOTS * _SLOT.size
-        if path is None:
-            self._map = mmap.mmap(-1, size)
-        else:
-            with path.open("a+b") as file:
-                file.truncate(size)
-                self._map = mmap.mmap(file.fileno(), size)
+        self._map = mapped(SLOTS * _SLOT.size, path)
 
     def put(self, tenant: str, id: str, served: Served) -> None:
         """Remember a request. Two workers at one place at once: one of the two is forgotten."""
