@@ -13,6 +13,7 @@ import msgspec
 from hasten import config
 from hasten.app import compose
 from hasten.process.worker import Worker, listen
+from hasten.route.book import Book
 from hasten.route.complexity import Complexity
 from hasten.route.stage import RouteStage
 from hasten.testing import Script, ScriptedUpstream, chat_chunk
@@ -51,6 +52,7 @@ class Cascading:
         self.strong = strong
         self.counts: Counter[tuple[str, ...]] = Counter()
         self.traces: list[Trace] = []
+        self.measured = 0.0  # of all requests on the dial's side that acts
         self.cost = 0.0  # of the mean request that the weak tier was chosen for
 
     def count(self, name: str, labels: tuple[str, ...], amount: float) -> None:
@@ -116,7 +118,13 @@ async def cascading(weak: Script, strong: Script | None = None, **cascade: Any) 
         await worker.start(sock)
         made = Cascading(Gateway(worker, sock.getsockname()[1]), first, second)
         app = worker.app
-        route = RouteStage(settings, Complexity(), app.dispatch.available, made.count)
+        route = RouteStage(
+            settings,
+            Complexity(),
+            app.dispatch.available,
+            made.count,
+            book=Book(settings, worker.metrics.gauge),
+        )
         worker.server.handler = compose([route], app.dispatch)
         finished = worker.server.on_finish
 
@@ -130,6 +138,8 @@ async def cascading(weak: Script, strong: Script | None = None, **cascade: Any) 
             yield made
             await eventually(lambda: made.inflight == 0)
             made.cost = route.routed["m"].tiers[0].cost.value
+            counted = ("hasten_route_measured_total", ("m", "act", "cost", "sum"))
+            made.measured = worker.metrics.series().get(counted, [0.0])[0]
             own = {task for task in asyncio.all_tasks() - before if "hasten" in repr(task.get_coro())}
             left = {task for task in own if "upstream.py" not in repr(task) and "answer" in repr(task)}
             assert not left

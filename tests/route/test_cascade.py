@@ -83,7 +83,7 @@ async def test_the_discarded_answer_is_on_the_record() -> None:
         assert run.discarded == {("weak", "input"): 10, ("weak", "output"): len(REFUSED)}
         assert run.traces[0].output_tokens == len(STRONG)
     weak, strong = 10 * 1 + len(REFUSED) * 2, 10 * 10 + len(STRONG) * 20
-    assert run.cost == pytest.approx((weak + strong) / 1e6)
+    assert run.cost == run.measured == pytest.approx((weak + strong) / 1e6)
 
 
 # -- streams

@@ -78,7 +78,6 @@ class Book:
         self._counters: Counters = Uncounted() if counters is None else counters
         self._names = list(routed)
         self._tiers = {name: list(model.tiers) for name, model in routed.items()}
-        self._prices: dict[str, Price | None] = {name: m.price for name, m in settings.models.items()}
         self._moments: dict[tuple[str, str, str], _Moments] = {}
         self._board: Board | None = None
         table: Path | None = None
@@ -95,9 +94,7 @@ class Book:
 
     def fits(self, settings: Settings) -> bool:
         """Whether this book would be the same with ``settings``."""
-        routed = {name: model for name, model in settings.models.items() if model.tiers}
-        prices = {name: model.price for name, model in settings.models.items()}
-        return routed == self.settings and prices == self._prices
+        return {name: model for name, model in settings.models.items() if model.tiers} == self.settings
 
     def _kept(self, name: str, given: str | None, learner: Learner, folder: Path | None) -> Kept:
         path = Path(given).expanduser() if given is not None else None
@@ -123,8 +120,14 @@ class Book:
         served = Served(self._names.index(name), level, side, score or 0.0, marks)
         self.recent.put(trace.tenant, trace.id, served)
 
-    def done(self, trace: Trace, name: str, tier: str, took: float, first: float | None) -> None:
-        """Note a complete answer. ``took``, ``first``: seconds to its end and, of a stream, to its first event."""
+    def done(
+        self, trace: Trace, name: str, tier: str, took: float, first: float | None, cost: float | None
+    ) -> None:
+        """Note a complete answer.
+
+        ``took``, ``first``: seconds to its end and, of a stream, to its first event. ``cost``: of all that was paid for
+        it, discarded answers too; ``None`` where no price is known.
+        """
         answered = trace.served_model or tier
         if answered != tier:
             self._answered_by(trace, name, answered)
@@ -133,9 +136,8 @@ class Book:
         self._saw(name, trace.side, "e2e_seconds", took)
         if first is not None:
             self._saw(name, trace.side, "ttft_seconds", first)
-        price = self._prices.get(answered)
-        if price is not None:
-            self._saw(name, trace.side, "cost", cost_of(trace, price))
+        if cost is not None:
+            self._saw(name, trace.side, "cost", cost)
 
     def _answered_by(self, trace: Trace, name: str, answered: str) -> None:
         """Note that another tier answered than was chosen, or none of them."""

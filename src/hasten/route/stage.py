@@ -162,15 +162,18 @@ class RouteStage:
 
     def _done(self, tiers: Tiers, tier: Tier, trace: Trace, took: float, first: float | None) -> None:
         """Note how the answer came out."""
-        self.book.done(trace, tiers.name, tier.name, took, first)
+        price = self._prices.get(trace.served_model or tier.name)
+        cost = None
+        if price is not None:
+            cost = cost_of(trace, price) + cost_discarded(trace, self._prices)
+        self.book.done(trace, tiers.name, tier.name, took, first, cost)
         if trace.route == "fallback":  # another one stood in: its time is not this tier's
             return
         tier.e2e.saw(took)
         if first is not None:
             tier.ttft.saw(first)
-        price = self._prices.get(trace.served_model, tier.model.price)
-        if price is not None:
-            tier.cost.saw(cost_of(trace, price) + cost_discarded(trace, self._prices))
+        if cost is not None:
+            tier.cost.saw(cost)
 
     def inherit(self, former: RouteStage) -> None:
         """Go on with what the stage before a reload has seen."""
