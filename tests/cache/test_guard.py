@@ -20,7 +20,7 @@ from hasten.errors import StoreError
 from tests.cache.stores import digest, entry, vector
 
 LIMIT = 0.01
-SLACK = 0.05  # for a busy machine
+SLACK = 0.5  # for a busy machine; one after the other the calls below would take twice as long
 
 
 class FakeStore:
@@ -178,7 +178,7 @@ async def test_a_call_takes_no_longer_than_its_limit() -> None:
     store.mode = "hangs"
     async with guarded(store) as (guard, _):
         began = time.perf_counter()
-        await asyncio.gather(*(guard.get(b"") for _ in range(50)))
+        await asyncio.gather(*(guard.get(b"") for _ in range(100)))
         assert LIMIT * 0.9 < time.perf_counter() - began < LIMIT + SLACK
         began = time.perf_counter()
         for _ in range(100):
