@@ -21,6 +21,11 @@ def new_id() -> str:
     return f"{_random.getrandbits(64):016x}"
 
 
+def timing(took: dict[str, float]) -> str:
+    """Return seconds by stage as ``server-timing`` shows them (W3C, Server Timing): milliseconds."""
+    return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in took.items()])
+
+
 class Transcript(Protocol):
     """What was said, kept only where the settings ask for it."""
 
@@ -48,6 +53,8 @@ class Trace:
         "discarded",
         "endpoint",
         "engine",
+        "engine_decode",
+        "engine_prefill",
         "error",
         "finish_reason",
         "id",
@@ -56,6 +63,7 @@ class Trace:
         "named",
         "output_tokens",
         "parent",
+        "parts",
         "provider",
         "reasons",
         "route",
@@ -97,7 +105,11 @@ class Trace:
         self.cached_tokens: int | None = None
         self.tokens_seen = 0  # non-empty events; stands in for output_tokens where no usage is sent
         self.attempts = 0
-        self.spans: list[tuple[str, float]] = []  # (stage, duration), in order of their end
+        #: Stages with their begin and end, in order of their end. See :mod:`hasten.anatomy`.
+        self.spans: list[tuple[str, float, float]] = []
+        self.parts: dict[str, float] | None = None  # of a finished request: seconds by stage
+        self.engine_prefill: float | None = None  # seconds, as the engine tells them
+        self.engine_decode: float | None = None
         self.reasons: list[str] = []  # fallbacks, bypasses: "vllm-a: engine_refused"
         self.transcript: Transcript | None = None
         self.cache = ""  # miss, exact, semantic, coalesced, bypass
@@ -112,15 +124,22 @@ class Trace:
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""
         now = perf_counter()
-        if self.spans and self.spans[-1][0] == stage:  # a second attempt
-            self.spans[-1] = (stage, self.spans[-1][1] + now - since)
-        else:
-            self.spans.append((stage, now - since))
+        self.spans.append((stage, since, now))
         return now
 
     def server_timing(self) -> str:
-        """Return the value of the ``server-timing`` header: the stages that ran, milliseconds."""
-        return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in self.spans])
+        """Return the value of the ``server-timing`` header: the stages that ran until now, milliseconds.
+
+        Of a whole answer they add up to its time. What an engine tells of its own time is a part of ``upstream``.
+        """
+        took: dict[str, float] = {}
+        for stage, start, end in self.spans:
+            took[stage] = took.get(stage, 0.0) + end - start
+        value = timing(took)
+        if self.engine_prefill is not None and self.engine_decode is not None and "upstream" in took:
+            value += f', prefill;dur={self.engine_prefill * 1e3:.3f};desc="of upstream"'
+            value += f', decode;dur={self.engine_decode * 1e3:.3f};desc="of upstream"'
+        return value
 
     def saw(self, event: Event) -> None:
         """Take over what a whole answer says of tokens and of its end."""
@@ -128,13 +147,26 @@ class Trace:
             self.finish_reason = choice.finish_reason or self.finish_reason
         if event.usage is not None:
             self.saw_usage(event.usage)
+        if event.timings is not None:
+            self.saw_timings(event.timings)
 
     def saw_usage(self, usage: Usage) -> None:
         """Take over an engine's token counts."""
         self.input_tokens = usage.prompt_tokens
         self.output_tokens = usage.completion_tokens
         cached = (usage.prompt_tokens_details or {}).get("cached_tokens")
-        self.cached_tokens = cached if isinstance(cached, int) else None
+        if isinstance(cached, int):
+            self.cached_tokens = cached
+
+    def saw_timings(self, timings: object) -> None:
+        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens taken from its cache."""
+        if not isinstance(timings, dict):  # some other server's
+            return
+        prefill, decode, cached = map(timings.get, ("prompt_ms", "predicted_ms", "cache_n"))
+        if isinstance(prefill, int | float) and isinstance(decode, int | float):
+            self.engine_prefill, self.engine_decode = max(0.0, prefill / 1e3), max(0.0, decode / 1e3)
+        if self.cached_tokens is None and isinstance(cached, int):
+            self.cached_tokens = cached
 
     @property
     def way(self) -> str:

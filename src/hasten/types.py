@@ -115,6 +115,7 @@ class Event(msgspec.Struct, gc=False):
 
     choices: list[Choice] | None = None
     usage: Usage | None = None
+    timings: Any = None  # llama.cpp's
     error: Any = None
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from hasten.anatomy import parts
 from hasten.testing import Script
 from tests.gateway import eventually
 from tests.route.cascades import STRONG, Cascading, cascading, script
@@ -97,7 +98,7 @@ async def test_nothing_is_shown_before_the_judge_has_seen_enough() -> None:
         trace = run.traces[0]
         assert trace.ttft is not None
         assert 0.15 < trace.ttft < 0.7
-        held = dict(trace.spans)["cascade"]
+        held = parts(trace)["cascade"]
         assert 0.15 < held < trace.ttft
         assert trace.tokens_seen == 40
 

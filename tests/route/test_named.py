@@ -86,7 +86,7 @@ async def test_a_pattern_leads() -> None:
     assert asked.body is body
     assert asked.fields is fields
     assert rig.counted("greeting", "pattern") == 1
-    assert [stage for stage, _ in asked.trace.spans] == ["named"]
+    assert [stage for stage, *_ in asked.trace.spans] == ["named"]
 
 
 async def test_others_pass() -> None:

@@ -10,8 +10,9 @@ from time import perf_counter
 from typing import TYPE_CHECKING
 
 from hasten.accept.wire import Encoder, openai_error
+from hasten.anatomy import parts
 from hasten.errors import ClientGone, HastenError, ShuttingDown
-from hasten.trace import Trace
+from hasten.trace import Trace, timing
 from hasten.types import Chunk, Reply, Request, Stream
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ log = logging.getLogger("hasten.accept")
 _STATUS_LINE = {status.value: f"{status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,64})?")
-_CHUNKED_END = b"0\r\n\r\n"
 
 
 def error_answer(error: HastenError, head: Head, trace: Trace, date: str, more: str) -> bytes:
@@ -52,11 +52,13 @@ class Exchange:
         "_done",
         "_encoder",
         "_head",
+        "_held",
         "_keep",
         "_request",
         "_server",
         "_stream",
         "_task",
+        "_trailers",
         "_transport",
         "trace",
     )
@@ -66,9 +68,11 @@ class Exchange:
         self._transport = connection.transport
         self._done = False
         self._head = head
+        self._held: float | None = None  # since when the client has been reading slowly
         self._server = server
         self._keep = head.keep_alive
         self._chunked = not head.http10
+        self._trailers = self._chunked and b"trailers" in head.headers.get(b"te", b"")  # RFC 9110, 6.5.1
         self._task: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
         self._encoder: Encoder | None = None
@@ -177,6 +181,8 @@ class Exchange:
         self._encoder = self._head.route.wire.encoder(self._request)
         if self._chunked:
             framing = "transfer-encoding: chunked\r\n"
+            if self._trailers:
+                framing += "trailer: server-timing\r\n"
         else:
             framing = ""
             self._keep = False
@@ -202,8 +208,11 @@ class Exchange:
         if chunk.finish is not None:
             trace.finish_reason = chunk.finish
         event = chunk.event
-        if event is not None and event.usage is not None:
-            trace.saw_usage(event.usage)
+        if event is not None:
+            if event.usage is not None:
+                trace.saw_usage(event.usage)
+            if event.timings is not None:
+                trace.saw_timings(event.timings)
 
     def on_end(self, error: HastenError | None) -> None:
         """See :class:`hasten.types.Tap`: the stream is over; an error is told in-band."""
@@ -212,12 +221,17 @@ class Exchange:
         end = self._encoder or self._head.route.wire
         assert end is not None
         rest = end.end(error, self._done)
-        if self._chunked:
-            rest = (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + _CHUNKED_END
-        if rest:
-            self._transport.write(rest)
         if error is not None:
             self.trace.error = error.code or error.type
+        if self._chunked:
+            rest = (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + b"0\r\n"
+            if self._trailers:
+                self._note_held()
+                self.trace.t_end = perf_counter()
+                rest += f"server-timing: {timing(parts(self.trace))}\r\n".encode("latin-1")
+            rest += b"\r\n"
+        if rest:
+            self._transport.write(rest)
         self._finish()
 
     def _fail(self, error: HastenError) -> None:
@@ -238,7 +252,9 @@ class Exchange:
         self._finish()
 
     def _finish(self) -> None:
-        self.trace.t_end = perf_counter()
+        self._note_held()
+        if self.trace.t_end is None:
+            self.trace.t_end = perf_counter()
         self._connection.finished(self._keep)
         self._server.on_finish(self.trace)
 
@@ -247,12 +263,19 @@ class Exchange:
     def pause(self) -> None:
         """The client reads slowly: hold the engine."""
         if self._stream is not None:
+            self._held = perf_counter()
             self._stream.pause()
 
     def resume(self) -> None:
         """The client caught up."""
+        self._note_held()
         if self._stream is not None:
             self._stream.resume()
+
+    def _note_held(self) -> None:
+        if self._held is not None:
+            self.trace.span("client", self._held)
+            self._held = None
 
     def last(self) -> None:
         """Close the connection after this answer."""
@@ -281,6 +304,7 @@ class Exchange:
             return
         trace.error = ClientGone.code
         trace.status = trace.status or ClientGone.status
+        self._note_held()
         trace.t_end = perf_counter()
         self._server.on_finish(trace)
 

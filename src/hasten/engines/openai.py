@@ -116,7 +116,12 @@ class OpenAIEngine:
                 except EngineReset:
                     if not connection.is_stale:
                         raise
-            return await self._exchange(await pool.connect(), data)
+                    since = request.trace.span("retry", since)
+            try:
+                connection = await pool.connect()
+            finally:
+                since = request.trace.span("connect", since)
+            return await self._exchange(connection, data)
         finally:
             request.trace.span("upstream", since)
 

@@ -15,98 +15,15 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable
-from datetime import UTC, datetime
-from functools import lru_cache
 
 import msgspec
 
+from hasten.measure.record import record_of
 from hasten.settings import Log
 from hasten.trace import Trace
 
 FLUSH_EVERY = 0.25  # seconds
 SLICE = 200  # lines encoded at a stretch: about a millisecond
-
-
-class Line(msgspec.Struct, omit_defaults=True):
-    """What is logged of a request; durations in milliseconds. Nothing of its texts unless asked, no header."""
-
-    time: str
-    id: str
-    endpoint: str
-    status: int
-    duration_ms: float
-    model: str = ""
-    served_model: str = ""
-    engine: str = ""
-    stream: bool = False
-    attempts: int = 0
-    ttft_ms: float | None = None
-    tpot_ms: float | None = None
-    input_tokens: int | None = None
-    output_tokens: int | None = None
-    cached_tokens: int | None = None
-    finish_reason: str | None = None
-    error: str | None = None
-    cache: str = ""
-    cache_why: str = ""
-    route: str = ""
-    complexity: float | None = None
-    side: str = ""
-    reasons: list[str] = []
-    discarded: list[tuple[str, int, int]] = []
-    stages_ms: dict[str, float] = {}
-    request: str | None = None
-    answer: str | None = None
-
-
-def entry(trace: Trace) -> Line:
-    """Return the line for ``trace``."""
-    ttft, tpot = trace.ttft, trace.tpot
-    line = Line(
-        time=_clock(trace.wall),
-        id=trace.id,
-        endpoint=trace.endpoint,
-        status=trace.status,
-        duration_ms=_ms(trace.duration),
-        model=trace.model if trace.engine else "",
-        served_model=trace.served_model if trace.served_model != trace.model else "",
-        engine=trace.engine,
-        stream=trace.stream,
-        attempts=trace.attempts,
-        ttft_ms=None if ttft is None else _ms(ttft),
-        tpot_ms=None if tpot is None else _ms(tpot),
-        input_tokens=trace.input_tokens,
-        output_tokens=trace.output_tokens,
-        cached_tokens=trace.cached_tokens,
-        finish_reason=trace.finish_reason,
-        error=trace.error,
-        cache=trace.cache,
-        cache_why=trace.cache_why,
-        route=trace.way,
-        complexity=None if trace.complexity is None else round(trace.complexity, 4),
-        side=trace.side,
-        reasons=trace.reasons,
-        discarded=trace.discarded,
-        stages_ms={stage: _ms(seconds) for stage, seconds in trace.spans},
-    )
-    if trace.transcript is not None:
-        line.request, line.answer = trace.transcript.texts()
-    return line
-
-
-def _ms(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
-
-
-@lru_cache(maxsize=4)
-def _second(second: int) -> str:
-    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S")
-
-
-def _clock(wall: float) -> str:
-    """Return RFC 3339 with milliseconds; the date is worked out once a second."""
-    second = int(wall)
-    return f"{_second(second)}.{int((wall - second) * 1000):03d}Z"
 
 
 class AccessLog:
@@ -160,7 +77,7 @@ class AccessLog:
 
     def _encode(self) -> None:
         count = min(SLICE, len(self._pending))
-        lines = [msgspec.json.encode(entry(self._pending.popleft())) for _ in range(count)]
+        lines = [msgspec.json.encode(record_of(self._pending.popleft())) for _ in range(count)]
         self._sent += count
         self._blocks.put((b"\n".join(lines) + b"\n", count))
 

@@ -11,6 +11,7 @@ from functools import cache, partial
 from pathlib import Path
 from time import time
 
+from hasten.anatomy import parts
 from hasten.dials import wilson
 from hasten.measure.effect import route_effect
 from hasten.measure.latency import Latency
@@ -104,7 +105,13 @@ FAMILIES = (
         (*_GEN_AI, "gen_ai_token_type"),
         _TOKENS,
     ),
-    Family("hasten_stage_duration_seconds", "histogram", "Time in a stage.", ("stage",), _STAGE),
+    Family(
+        "hasten_stage_duration_seconds",
+        "histogram",
+        "Time in a stage; of a request they add up to its duration.",
+        ("stage",),
+        _STAGE,
+    ),
     Family(
         "hasten_cache_requests_total", "counter", "Requests, by what the cache did.", ("endpoint", "outcome")
     ),
@@ -300,7 +307,7 @@ class Metrics:
             self.registry.value("hasten_errors_total", endpoint, trace.error).add()
         if trace.cache:
             self._caches(endpoint, trace.cache).add()
-        for stage, seconds in trace.spans:
+        for stage, seconds in parts(trace).items():
             self._stages(stage).observe(seconds)
         if trace.engine:
             self._record_call(trace)
