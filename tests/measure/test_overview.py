@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from hasten.measure.metrics import FAMILIES
+from hasten.measure.families import FAMILIES
 from hasten.measure.registry import Registry
 from hasten.testing import FakeClock, Script, ScriptedUpstream
 from tests.gateway import Gateway, gateway
