@@ -1,9 +1,10 @@
 // One answer: asks for it, shows it as it comes, and measures it.
 
-import { call, count, el, facts, fetchJSON, key, ms, Problem } from "./hasten.js";
+import { strip } from "./anatomy.js";
+import { call, count, el, fetchJSON, figure, key, ms, Problem } from "./hasten.js";
 import { ChatError, streamChat } from "./stream.js";
 import { write } from "./text.js";
-import { stagesOf, strip, timeline, waterfall } from "./timeline.js";
+import { stagesOf, timeline, waterfall } from "./timeline.js";
 
 const VERDICTS = { exact: "cache hit", semantic: "hit, other wording", coalesced: "shared a call", miss: "cache miss", bypass: "no cache" };
 
@@ -24,9 +25,9 @@ export class Answer {
     Object.assign(this, { label, request, changed });
     this.#parts = {
       state: el("span", "tag", "waiting"), text: el("div", "text"), reasoning: el("pre"), problem: el("p", "problem"),
-      figures: el("dl", "figures"), facts: el("p", "served soft"), time: el("details", "time"), judge: el("div", "judge"),
+      figures: el("dl", "figures"), served: el("p", "served soft"), time: el("details", "time"), judge: el("div", "judge"),
     };
-    const { state, text, reasoning, problem, figures, facts: served, time, judge } = this.#parts;
+    const { state, text, reasoning, problem, figures, served, time, judge } = this.#parts;
     const cache = request.headers["x-hasten-cache"];
     const who = el("header", "", ...(label ? [el("span", "label", label)] : []), el("strong", "", request.fields.model), el("span", "soft", cache ? ` cache: ${cache}` : ""), state);
     this.thought = el("details", "thought", el("summary", "", "Reasoning"), reasoning);
@@ -112,7 +113,8 @@ export class Answer {
   draw() {
     const { state, text, reasoning, problem } = this.#parts, over = this.at.end !== null;
     state.textContent = this.state === "running" && this.at.first === null ? "waiting" : this.state === "running" ? "answering" : this.state;
-    state.className = `tag ${{ failed: "bad", stopped: "warn", done: "good" }[this.state] ?? ""}`;
+    state.hidden = this.state === "done";
+    state.className = `tag ${{ failed: "bad", stopped: "warn" }[this.state] ?? ""}`;
     write(text, this.text);
     if (this.reasoning) {
       reasoning.textContent = this.reasoning;
@@ -126,33 +128,30 @@ export class Answer {
   }
 
   #drawFigures(over) {
-    const { figures } = this.#parts, pairs = [], exact = this.usage ? "" : "~";
-    if (this.ttft !== null) pairs.push(["TTFT", ms(this.ttft)]);
-    if (this.tpot) pairs.push(["tokens/s", `${exact}${(1e3 / this.tpot).toPrecision(3)}`]);
-    if (this.tpot && over) pairs.push(["TPOT", `${exact}${ms(this.tpot)}`]);
-    pairs.push(["total", over ? ms(this.total) : `${(this.total / 1e3).toFixed(1)} s`]);
-    if (this.tokens) pairs.push(["tokens", `${exact}${count(this.tokens)}`]);
-    figures.replaceChildren(...pairs.map(([name, value]) => el("div", "", el("dt", "", name), el("dd", "", value))));
+    const { figures } = this.#parts, about = this.usage ? "" : "~", pairs = [];  // without usage, events are counted
+    pairs.push(["TTFT", this.ttft === null ? "–" : ms(this.ttft)], ["total", over ? ms(this.total) : `${(this.total / 1e3).toFixed(1)}\u00a0s`]);
+    if (this.tpot) pairs.push(["tokens/s", `${about}${figure(1e3 / this.tpot)}`]);
+    if (this.tpot && over) pairs.push(["TPOT", `${about}${ms(this.tpot)}`]);
+    if (this.tokens) pairs.push([this.usage ? "tokens in, out" : "tokens", `${this.usage ? `${count(this.usage.prompt_tokens)}, ` : about}${count(this.tokens)}`]);
+    figures.replaceChildren(...listed(pairs));
     figures.hidden = false;
   }
 
   /** Shows what is known at the end. `scale`: milliseconds of the waterfall's width, the same for answers side by side. */
   close(scale = this.total) {
-    const { facts: served, time } = this.#parts, told = name => this.headers.get(`x-hasten-${name}`) ?? "";
+    const { served, time } = this.#parts, told = name => this.headers.get(`x-hasten-${name}`) ?? "";
     const verdict = told("cache"), segments = timeline(stagesOf(this.headers.get("server-timing")), this.at);
-    if (verdict) served.replaceChildren(el("span", "tag cached", el("i", verdict), VERDICTS[verdict] ?? verdict), ...(told("cache-why") ? [` ${told("cache-why")}`] : []));
-    if (told("engine")) served.append(` · engine ${told("engine")}`);
-    if (told("route")) served.append(` · route ${told("route")}`);
+    const why = told("cache-why"), cached = this.usage?.prompt_tokens_details?.cached_tokens;
+    served.replaceChildren(el("span", "tag cached", el("i", verdict), VERDICTS[verdict] ?? verdict), ...[
+      why, `engine ${told("engine")}`, told("model") !== this.request.fields.model && `model ${told("model")}`, told("route") && `route ${told("route")}`,
+    ].filter(Boolean).map(text => el("span", "", text)));
     served.hidden = !verdict;
     const known = [
-      ["model", told("model")], ["engine", told("engine")], ["route", told("route")], ["complexity", told("complexity")],
-      ["cache", [verdict, told("cache-why")].filter(Boolean).join(": ")],
-      ["tokens in", this.usage ? count(this.usage.prompt_tokens) : ""], ["tokens out", this.usage ? count(this.usage.completion_tokens) : ""],
-      ["cached by the engine", this.usage?.prompt_tokens_details?.cached_tokens ? count(this.usage.prompt_tokens_details.cached_tokens) : ""],
-      ["finish reason", this.#finish], ["request id", this.headers.get("x-request-id") ?? ""],
+      ["complexity", told("complexity")], ["tokens cached by the engine", cached ? count(cached) : ""], ["finish reason", this.#finish],
+      ["request id", this.headers.get("x-request-id") ?? ""],
     ].filter(([, value]) => value);
     const open = time.open;
-    time.replaceChildren(el("summary", "", "Where the time went", strip(segments, scale)), waterfall(segments, scale), facts(known));
+    time.replaceChildren(el("summary", "", "Where the time went", strip(segments, scale)), waterfall(segments, scale), el("dl", "known", ...listed(known)));
     time.open = open;
     time.hidden = false;
     if (told("complexity") && this.state === "done" && this.#parts.judge.hidden) this.#offer(this.headers.get("x-request-id"));
@@ -181,6 +180,8 @@ export class Answer {
     judge.hidden = false;
   }
 }
+
+const listed = pairs => pairs.map(([name, value]) => el("div", "", el("dt", "", name), el("dd", "", value)));
 
 function inWords(error) {
   if (!(error instanceof ChatError || error instanceof Problem)) console.error(error);

@@ -6,7 +6,7 @@ const quoted = text => `'${text.replaceAll("'", "'\\''")}'`;  // for a POSIX she
 
 /** Returns a headed code block for each of the two. */
 export function snippets({ fields, headers }, origin) {
-  const body = { ...fields, stream: true, stream_options: { include_usage: true } };
+  const { messages, ...rest } = fields, body = { ...rest, stream: true, stream_options: { include_usage: true }, messages };
   const curl = [
     `curl -N ${origin}/v1/chat/completions`,
     `-H 'content-type: application/json' -H "authorization: Bearer $HASTEN_KEY"`,

@@ -22,10 +22,11 @@ function requestOf(index, text) {
     if (said) messages.push({ role: "user", content: turn.text }, { role: "assistant", content: said });
   }
   messages.push({ role: "user", content: text });
-  const fields = { model: index && $("model-b").value || $("model-a").value, messages }, cache = $(`cache-${side}`).value;
+  const fields = { model: index && $("model-b").value || $("model-a").value }, cache = $(`cache-${side}`).value;
   for (const [name, value] of [["temperature", number("temperature")], ["max_tokens", number("max-tokens")]]) {
     if (value !== undefined) fields[name] = value;
   }
+  fields.messages = messages;
   return { fields, headers: cache ? { "x-hasten-cache": cache } : {} };
 }
 
@@ -97,8 +98,8 @@ function comparison(a, b) {
   if (a.state !== "done" || b.state !== "done") return ["Nothing to compare: not both answers are complete."];
   const line = (what, x, y, more) => {
     const [first, slow, fast] = x <= y ? ["A", y, x] : ["B", x, y];
-    if (slow < 1.02 * fast) return `${what}: no difference worth the name (${ms(x)} and ${ms(y)}${more}).`;
-    return `${what}: ${first} was ${ms(slow - fast)} sooner, ${(slow / fast).toPrecision(2)} times as fast (A ${ms(x)}, B ${ms(y)}${more}).`;
+    if (slow < 1.05 * fast) return `${what}: no difference worth the name (${ms(x)} and ${ms(y)}${more}).`;
+    return `${what}: ${first} was ${ms(slow - fast)} sooner, ${(slow / fast).toPrecision(3)} times as fast (A ${ms(x)}, B ${ms(y)}${more}).`;
   };
   const lines = [line("Total", a.total, b.total, a.tokens === b.tokens ? "" : `; A ${a.tokens} tokens, B ${b.tokens}`)];
   if (a.ttft !== null && b.ttft !== null) lines.unshift(line("First token", a.ttft, b.ttft, ""));
@@ -150,7 +151,7 @@ function optionsChanged() {
   const two = $("compare").checked;
   $("second").hidden = !two;
   $("legend-a").textContent = two ? "Answer A" : "Answer";
-  $("chosen").textContent = two ? `${$("model-a").value} and ${$("model-b").value || "the same"}` : $("model-a").value;
+  $("chosen").textContent = two ? `${$("model-a").value} and ${$("model-b").value || $("model-a").value}` : $("model-a").value;
   showCode();
 }
 

@@ -76,8 +76,7 @@ export async function* streamChat(fields, { url = "/v1/chat/completions", key, h
     method: "POST",
     headers: { "content-type": "application/json", ...(key && { authorization: `Bearer ${key}` }), ...headers },
     body: JSON.stringify({ stream_options: { include_usage: true }, ...fields, stream: true }),
-    cache: "no-store",
-    signal,
+    signal,  // and no `cache`: "no-store" makes the browser send "cache-control: no-cache", which asks for a fresh answer
   }, tries, onWait);
   onHead?.(response);
   const kind = response.headers.get("content-type") ?? "";

@@ -1,7 +1,7 @@
-// An answer's text as elements: paragraphs and fenced code. Whoever wrote it is a stranger, so all of it goes through
+// An answer's text as elements: paragraphs, fenced code, and in lines code and bold words. Whoever wrote it is a stranger, so all of it goes through
 // text nodes; there is no markup that it could bring.
 
-import { el } from "./hasten.js";
+import { el, make } from "./hasten.js";
 
 /** Cuts text into paragraphs and fenced code (CommonMark, 4.5), `{ code, text, language }` each. A fence may still be open. */
 export function blocks(text) {
@@ -29,24 +29,28 @@ export function blocks(text) {
   return found;
 }
 
+const shown = new WeakMap();  // element: the text it was made of
+
 /** Shows `text` in `place`. What is there already and did not change is left alone, so that a selection stays. */
 export function write(place, text) {
   const now = blocks(text);
   now.forEach((block, i) => {
-    const there = place.children[i], tag = block.code ? "PRE" : "P";
-    if (there?.tagName === tag) {
-      const inner = block.code ? there.lastChild : there;
-      if (inner.textContent !== block.text) inner.textContent = block.text;
-    } else {
-      const fresh = block.code ? el("pre", "", el("code", "", block.text)) : el("p", "", block.text);
-      if (block.code) {
-        fresh.tabIndex = 0;  // wide code is scrolled by keyboard too
-        fresh.setAttribute("aria-label", `code ${block.language}`.trim());
-        fresh.setAttribute("role", "region");
-      }
-      if (there) there.replaceWith(fresh);
-      else place.append(fresh);
-    }
+    const there = place.children[i], same = there?.tagName === (block.code ? "PRE" : "P");
+    if (same && shown.get(there) === block.text) return;
+    const node = same ? there : block.code ? codeBlock(block.language) : el("p");
+    if (block.code) node.firstChild.textContent = block.text;
+    else node.replaceChildren(...inline(block.text));
+    shown.set(node, block.text);
+    if (!there) place.append(node);
+    else if (!same) there.replaceWith(node);
   });
   while (place.children.length > now.length) place.lastChild.remove();
 }
+
+function codeBlock(language) {
+  const label = `code ${language}`.trim();
+  return make("pre", { tabindex: 0, role: "region", "aria-label": label }, el("code"));  // wide code is scrolled by keyboard too
+}
+
+const inline = text => text.split(/(`[^`\n]+`|\*\*[^*\n]+\*\*)/).map((part, i) =>
+  i % 2 === 0 ? part : part[0] === "`" ? el("code", "", part.slice(1, -1)) : el("strong", "", part.slice(2, -2)));

@@ -1,19 +1,13 @@
 // Where an answer's time went: what the gateway says (the header `server-timing`) and what the browser saw, on one line.
 
-import { el, ms } from "./hasten.js";
+import { STAGES } from "./anatomy.js";
+import { el, make } from "./hasten.js";
 
 const MEANING = {
+  ...STAGES,
   waiting: "refused, and sent again later",
-  network: "the way there and back, and the browser",
-  accept: "reading and checking the request",
-  queue: "waiting for a free engine",
-  named: "finding a named route",
-  cache: "key and look-ups",
-  route: "score and decision",
-  compress: "shortening the prompt",
-  cascade: "judging the weak tier's answer",
-  connect: "a new connection to the engine",
-  upstream: "the engine, to its first event",
+  network: "the way there and back, and the browser's own time",
+  upstream: "the engine, up to its first event",
   first: "from the first event to the first token",
   tokens: "from the first token to the end",
 };
@@ -29,7 +23,7 @@ export function stagesOf(header) {
 }
 
 /**
- * Lays the time out from the click to the end: `{ name, from, to }` each, milliseconds.
+ * Lays the time out from the click to the end, without gaps: `[name, start, took]` each, milliseconds.
  *
  * `at`: when the browser asked (`start`, and `asked` for the last time), had the headers, the first token and the end.
  * The gateway's stages lie before the headers; what they do not explain of that time is the network's and the browser's.
@@ -37,44 +31,33 @@ export function stagesOf(header) {
 export function timeline(stages, at) {
   const found = [];
   let now = 0;
-  const put = (name, to) => {
-    if (to > now) found.push({ name, from: now, to });
-    now = Math.max(now, to);
+  const until = (name, end) => {
+    if (end > now) found.push([name, now, end - now]);
+    now = Math.max(now, end);
   };
-  put("waiting", at.asked - at.start);
-  if (at.head === null) return put("network", at.end - at.start), found;
-  const head = at.head - at.start, told = stages.reduce((all, [, took]) => all + took, 0);
-  put("network", head - Math.min(told, head - now));
-  for (const [name, took] of stages) put(name, Math.min(head, now + took));
-  if (at.first !== null) put("first", at.first - at.start);
-  put(at.first === null ? "first" : "tokens", at.end - at.start);
+  const [asked, head, first, end] = [at.asked, at.head, at.first, at.end].map(moment => moment === null ? null : moment - at.start);
+  until("waiting", Math.min(asked, end));  // it may have been stopped while it waited
+  if (head === null) until("network", end);
+  else {
+    const told = stages.reduce((all, [, took]) => all + took, 0);
+    until("network", head - told);
+    for (const [name, took] of stages) until(name, Math.min(head, now + took));
+    until("first", first ?? end);
+    until("tokens", end);
+  }
   return found;
 }
 
-/** One bar with all segments; `scale`: milliseconds of its whole width. */
-export function strip(segments, scale) {
-  const bar = el("span", "strip");
-  bar.setAttribute("aria-hidden", "true");
-  for (const { name, from, to } of segments) {
-    const part = el("i", `s-${name}`);
-    part.style.width = `${100 * (to - from) / scale}%`;
-    bar.append(part);
-  }
-  return bar;
-}
+const exact = x => x < 10 ? `${x.toFixed(2)}\u00a0ms` : x < 100 ? `${x.toFixed(1)}\u00a0ms` : x < 1e3 ? `${x.toFixed(0)}\u00a0ms` : `${(x / 1e3).toFixed(2)}\u00a0s`;
 
-/** The waterfall: a row a segment. */
+/** The waterfall: a row a segment. `scale`: milliseconds of its whole width. */
 export function waterfall(segments, scale) {
-  const body = el("tbody");
-  for (const { name, from, to } of segments) {
-    const head = el("th", "", name === "first" ? "first token" : name), part = el("i", `s-${name}`), lane = el("td", "lane", part);
-    head.scope = "row";
-    head.title = MEANING[name] ?? "";
-    part.style.marginLeft = `${100 * from / scale}%`;
-    part.style.width = `${100 * (to - from) / scale}%`;
-    body.append(el("tr", "", head, lane, el("td", "took", ms(to - from)), el("td", "soft meaning", MEANING[name] ?? "")));
-  }
-  const table = el("table", "waterfall", body);
-  table.setAttribute("aria-label", "Where the time went");
-  return table;
+  const rows = segments.map(([name, start, took]) => {
+    const bar = el("i", `s-${name}`), lane = make("span", { class: "lane", "aria-hidden": "true" }, bar);
+    bar.style.left = `${100 * start / scale}%`;
+    bar.style.width = `${100 * took / scale}%`;
+    const head = make("th", { scope: "row", title: MEANING[name] }, name === "first" ? "first token" : name.replaceAll("_", " "));
+    return el("tr", "", head, el("td", "when", lane), el("td", "number", exact(took)), el("td", "soft meaning", MEANING[name] ?? ""));
+  });
+  return make("table", { class: "waterfall", "aria-label": "Where the time went" }, el("tbody", "", ...rows));
 }
