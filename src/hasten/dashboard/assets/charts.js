@@ -14,12 +14,12 @@ export function showTables(wanted) {
 onTheme(() => { for (const chart of all) chart.rebuild(); });
 
 /**
- * One chart. `series`: `{name, colour, width, dash, fill}`, colours as names of the style sheet's; `format`: of a value;
+ * One chart. `series`: `{name, colour, width, dash, fill}`, colours as names of the style sheet's; `format`: of a value, `tell`: in texts and tables;
  * `stacked`: the values add up, the first one at the bottom; `height`: pixels; `none`: said while there is no value.
  */
 export class Chart {
-  constructor(figure, { name, series, format, stacked = false, height = 150, none = "nothing yet", top = null }) {
-    Object.assign(this, { figure, name, series, format, stacked, height, none, top });
+  constructor(figure, { name, series, format, tell = format, stacked = false, height = 150, none = "nothing yet", top = null }) {
+    Object.assign(this, { figure, name, series, format, tell, stacked, height, none, top });
     this.t = [];
     this.columns = [];
     this.limit = null;
@@ -67,6 +67,7 @@ export class Chart {
     const empty = !this.columns.some(column => column.some(value => value !== null));
     this.plot.hidden = asTables && !empty;
     this.table.hidden = !asTables || empty;
+    this.readout.hidden = asTables;
     this.plot.classList.toggle("empty", empty);
     this.plot.dataset.none = empty ? this.none : "";
     this.plot.setAttribute("aria-label", this.summary(empty));
@@ -95,7 +96,7 @@ export class Chart {
       : { stroke: colour(name), width, dash, fill: fill ? `color-mix(in srgb, ${colour(name)} 16%, transparent)` : undefined, points: { show: false } });
     const axis = { stroke: soft, font: '11px system-ui, sans-serif', ticks: { show: false }, border: { show: false } };
     return {
-      width: this.figure.clientWidth, height: this.height, padding: [10, 4, 0, 0], legend: { show: false },
+      width: this.figure.clientWidth, height: this.height, padding: [10, 12, 0, 0], legend: { show: false },
       cursor: { y: false, sync: { key: "hasten" }, drag: { x: false, y: false }, points: this.stacked ? { show: false } : { size: 7 } },
       scales: {
         x: { range: (u, low, high) => [Math.min(low, high - 60), high] },
@@ -153,7 +154,7 @@ export class Chart {
     }
     const parts = this.series.map(({ name }, i) => [name, this.columns[i][at]]).filter(([, value]) => value !== null && value !== undefined);
     const said = this.stacked ? parts.reverse().sort((a, b) => b[1] - a[1]).slice(0, 4) : parts;
-    this.readout.textContent = `${clock(1e3 * this.t[at])}  ${said.map(([name, value]) => `${name} ${this.format(value)}`).join("  ")}`;
+    this.readout.textContent = `${clock(1e3 * this.t[at])}  ${said.map(([name, value]) => `${name} ${this.tell(value)}`).join("  ")}`;
   }
 
   summary(empty) {
@@ -161,7 +162,7 @@ export class Chart {
     const said = this.series.map(({ name }, i) => {
       const values = this.columns[i].filter(value => value !== null);
       if (!values.length) return "";
-      return `${name} ${this.format(values.at(-1))}, between ${this.format(Math.min(...values))} and ${this.format(Math.max(...values))}`;
+      return `${name} ${this.tell(values.at(-1))}, between ${this.tell(Math.min(...values))} and ${this.tell(Math.max(...values))}`;
     }).filter(Boolean);
     return `${this.name} from ${clock(1e3 * this.t[0])} to ${clock(1e3 * this.t.at(-1))}. ${said.join("; ")}.${this.limit === null ? "" : ` The limit is ${this.format(this.limit)}.`}`;
   }
@@ -169,7 +170,7 @@ export class Chart {
   drawTable() {
     const step = Math.max(1, Math.floor(this.t.length / ROWS)), rows = [];
     for (let i = this.t.length - 1; i >= 0 && rows.length < ROWS; i -= step) {
-      const values = this.columns.map(column => el("td", "number", column[i] === null ? "–" : this.format(column[i])));
+      const values = this.columns.map(column => el("td", "number", column[i] === null ? "–" : this.tell(column[i])));
       rows.push(el("tr", "", make("th", { scope: "row" }, clock(1e3 * this.t[i])), ...values));
     }
     const head = el("tr", "", make("th", { scope: "col" }, "Time"), ...this.series.map(({ name }) => make("th", { scope: "col", class: "number" }, name)));

@@ -55,7 +55,7 @@ function buildTiles() {
     const head = el("div", "tile-head", el("h3", "", long, " ", el("span", "soft", short)), verdicts);
     $("tiles").append(el("div", "card tile", head, big, el("div", "percentiles", ...PERCENTILES.map(p => buttons[p].button)), chart));
     const none = measure === "e2e" ? "no requests in this time" : "no streamed requests in this time";
-    tiles[measure] = { big, verdicts, buttons, chart: new Chart(chart, { name: long, series: LINES, format: x => seconds(x / 1e3), none }) };
+    tiles[measure] = { big, verdicts, buttons, chart: new Chart(chart, { name: long, series: LINES, format: x => seconds(x / 1e3), tell: ms, none }) };
   }
 }
 
@@ -99,7 +99,7 @@ function figures(text, what = "") {
 
 // -- where does the time go?
 
-const anatomy = new Chart($("anatomy-chart"), { name: "Mean time a request, by stage", series: [], format: x => seconds(x / 1e3), stacked: true, height: 316, none: "no requests yet" });
+const anatomy = new Chart($("anatomy-chart"), { name: "Mean time a request, by stage", series: [], format: x => seconds(x / 1e3), tell: ms, stacked: true, height: 316, none: "no requests yet" });
 
 function drawAnatomy(d, w) {
   const order = Object.keys(STAGES), columns = d.history.parts ?? {};
@@ -188,12 +188,12 @@ const unpriced = cost => sum(cost.unpriced) ? [["requests without a price", coun
 
 // -- is it healthy?
 
-const RATE = [{ name: "answered", colour: "--rate", fill: true }, { name: "failed", colour: "--bad", fill: true }];
+const RATE = [{ name: "failed", colour: "--bad" }, { name: "answered", colour: "--rate", fill: true }];
 const load = new Chart($("load-chart"), { name: "Requests a second", series: RATE, format: x => figure(x), stacked: true, height: 130 });
 
 function drawHealth(d, w) {
-  const history = d.history, both = (f) => history.t.map((_, i) => history.per_second[i] === null ? null : f(history.per_second[i], history.errors[i] ?? 0));
-  load.update(history.t, [both((n, bad) => n * (1 - bad)), both((n, bad) => n * bad)], { window: SECONDS[window_()] });
+  const history = d.history, both = f => history.t.map((_, i) => history.per_second[i] === null ? null : f(history.per_second[i], history.errors[i] ?? 0));
+  load.update(history.t, [both((n, bad) => n * bad), both((n, bad) => n * (1 - bad))], { window: SECONDS[window_()] });
   const failed = w.requests ? w.errors / w.requests : 0, flying = d.engines.reduce((n, engine) => n + engine.in_flight, 0);
   fill($("load").querySelector(".big"), [w.per_second, flying], () => [w.requests ? figure(w.per_second) : "0", el("small", "", `${count(flying)} in flight`)]);
   fill($("codes"), [w.errors, w.requests, w.error_codes], () => w.errors
@@ -206,7 +206,7 @@ function drawHealth(d, w) {
   say("dropped", dropped.length ? `Not written for want of room: ${dropped.map(([name, n]) => `${name.replaceAll("_", " ")} ${count(n)}`).join(", ")}.` : "", "soft");
   const wrong = [
     ...alerts,
-    ...(away.length ? [`${away.map(engine => engine.name).join(", ")} of ${plural(d.engines.length, "engine")} ${away.length === 1 ? "is" : "are"} not ready`] : []),
+    ...(away.length ? [`${away.length} of ${plural(d.engines.length, "engine")} ${away.length === 1 ? "is" : "are"} not ready: ${away.map(engine => engine.name).join(", ")}`] : []),
     ...(failed > 0.01 ? [`${share(failed, 2)} of the requests fail`] : []),
   ];
   if (wrong.length) say("healthy-said", sentence(wrong), "bad");
