@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -28,6 +29,7 @@ from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import effect, prometheus, totals
 from hasten.measure.metrics import Metrics
+from hasten.measure.overview import EngineSeen, Overview
 from hasten.measure.transcript import keep_transcript
 from hasten.route.admin import Admin as RouteAdmin
 from hasten.route.book import Book
@@ -259,6 +261,26 @@ def httpx_engine(name: str, settings: OpenAISettings) -> OpenAIEngine:
     return HttpxEngine(name, settings)
 
 
+def add_watch(router: Router, app: App) -> None:
+    """Add the pages that show what was measured."""
+
+    def engines() -> list[EngineSeen]:
+        loads: Mapping[str, Mapping[str, Any]] = getattr(app, "loads", {})
+        members = app.dispatch.members.items()
+        return [EngineSeen(name, m.engine.provider, m.state, loads.get(name)) for name, m in members]
+
+    watch, cached = app.metrics.watch, app.cache is not None
+    overview = Overview(watch, app.metrics.registry.collect, engines, cached, lambda tenant: None)
+    for path, look in (
+        ("latency", watch.latency.view),
+        ("slo", watch.slo.view),
+        ("overview", overview.view),
+    ):
+        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
+    router.get("/admin/requests", Route("admin", page=pages.search(watch.exemplars.search), admin=True))
+    router.get("/admin/requests/", Route("admin", page=pages.item(watch.exemplars.one), admin=True))
+
+
 def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     """Return the routes: hot paths to wire formats, others to pages."""
     router = Router()
@@ -283,9 +305,7 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
         router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
         router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
-    for path, look in (("latency", app.metrics.latency.view), ("slo", app.metrics.slo.view)):
-        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
-
+    add_watch(router, app)
     names = list(app.settings.models)
 
     def card(name: str) -> dict[str, object]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -42,6 +43,25 @@ def view(look: Callable[[str | None], dict[str, Any]]) -> Page:
 
     async def page(head: Head) -> Reply:
         return Reply(body=msgspec.json.encode(look(_tenant(head))))
+
+    return page
+
+
+def search(look: Callable[[bytes, str | None], dict[str, Any]]) -> Page:
+    """Return a page that shows what ``look(query, tenant)`` returns."""
+
+    async def page(head: Head) -> Reply:
+        return Reply(body=msgspec.json.encode(look(head.query, _tenant(head))))
+
+    return page
+
+
+def item(look: Callable[[str, str | None], dict[str, Any]]) -> Page:
+    """Return a page that shows what ``look(name, tenant)`` returns of what the path's end names."""
+
+    async def page(head: Head) -> Reply:
+        name = unquote(head.path.rpartition(b"/")[2].decode("latin-1"), errors="replace")
+        return Reply(body=msgspec.json.encode(look(name, _tenant(head))))
 
     return page
 

@@ -18,6 +18,7 @@ from hasten.measure.latency import Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Key, Registry, Value
 from hasten.measure.slo import Slo
+from hasten.measure.watch import Watch
 from hasten.settings import Slo as Settings
 from hasten.trace import Trace
 
@@ -280,6 +281,7 @@ class Metrics:
         self.worker = worker
         self.latency = Latency()
         self.slo = Slo(Settings())
+        self.watch = Watch(self.latency, self.slo)
         self.gauges: list[Callable[[], None]] = [self._process]
         # Of each request: a look into the registry takes twice as long.
         value, histogram = self.registry.value, self.registry.histogram
@@ -311,8 +313,7 @@ class Metrics:
             self._stages(stage).observe(seconds)
         if trace.engine:
             self._record_call(trace)
-        self.latency.record(trace)
-        self.slo.record(trace)
+        self.watch.record(trace)
 
     def _record_call(self, trace: Trace) -> None:
         key = (trace.endpoint, trace.model, trace.served_model, trace.engine)

@@ -75,8 +75,10 @@ class Slots:
             self._file.close()
 
 
-def read(data: bytes) -> dict[Key, list[float]]:
-    """Return all slots of a file's content; an empty dict if it is not one (yet)."""
+def read(data: bytes, names: Sequence[str] = ("",)) -> dict[Key, list[float]]:
+    """Return the slots of a file's content whose families' names begin with one of ``names``; an empty dict if it is
+    not one (yet)."""
+    wanted = tuple(f'["{name}'.encode() for name in names)
     if len(data) < _HEAD.size:
         return {}
     magic, used = _HEAD.unpack_from(data)
@@ -86,9 +88,10 @@ def read(data: bytes) -> dict[Key, list[float]]:
     at = _HEAD.size
     while at < used:
         length, count = _RECORD.unpack_from(data, at)
-        name, labels = msgspec.json.decode(data[at + _RECORD.size : at + _RECORD.size + length])
-        at += _RECORD.size + -(-length // 8) * 8
-        found[name, tuple(labels)] = list(struct.unpack_from(f"={count}d", data, at))
+        key, at = at + _RECORD.size, at + _RECORD.size + -(-length // 8) * 8
+        if data.startswith(wanted, key):
+            name, labels = msgspec.json.decode(data[key : key + length])
+            found[name, tuple(labels)] = list(struct.unpack_from(f"={count}d", data, at))
         at += 8 * count
     return found
 
@@ -209,17 +212,18 @@ class Registry:
         family = self.families.get(name)
         return family is not None and family.kind != "gauge"
 
-    def collect(self) -> dict[Key, list[float]]:
-        """Return the slots of this worker and, where it has a file, of all workers beside it.
+    def collect(self, names: Sequence[str] = ("",)) -> dict[Key, list[float]]:
+        """Return the slots of this worker and, where it has a file, of all workers beside it; of the families whose
+        names begin with one of ``names``.
 
         Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not.
         """
-        parts = [read(self._slots.snapshot())]
+        parts = [read(self._slots.snapshot(), names)]
         if self.path is not None:
             for path in sorted(self.path.parent.glob(f"*{self.path.suffix}*")):
                 if path != self.path:
                     try:
-                        found = read(path.read_bytes())
+                        found = read(path.read_bytes(), names)
                     except OSError:
                         continue
                     if path.suffix == ENDED:

@@ -54,8 +54,16 @@ export const seconds = s => {
   return `${figure(s / 3600)}\u00a0h`;
 };
 
-/** A time of `x` milliseconds; `null`: a dash. */
-export const ms = x => x === null || x === undefined ? "–" : seconds(x / 1e3);
+/** A time of `x` milliseconds, always of three figures, for columns of them; `null`: a dash. */
+export const ms = x => {
+  if (x === null || x === undefined) return "–";
+  if (x < 0.01) return x ? "<0.01\u00a0ms" : "0\u00a0ms";
+  if (x < 999.5) return `${x < 1 ? x.toFixed(2) : x.toPrecision(3)}\u00a0ms`;
+  return x < 99_950 ? `${(x / 1e3).toPrecision(3)}\u00a0s` : seconds(x / 1e3);
+};
+
+/** A share for columns of them: one digit after the point below 10 %. */
+export const percent = x => x > 0 && x < 0.001 ? "<0.1\u00a0%" : `${(100 * x).toFixed(x < 0.0995 && x > 0 ? 1 : 0)}\u00a0%`;
 
 /** A sum of money, in the currency of the prices (which may have no name). */
 export const money = (x, currency = "") => {
@@ -238,8 +246,7 @@ function setTheme(name) {
 
 function nameTheme() {
   const now = root.dataset.theme ?? "auto";
-  $("theme").textContent = { auto: "Auto", light: "Light", dark: "Dark" }[now];
-  $("theme").setAttribute("aria-label", `Theme: ${now}`);
+  $("theme").textContent = `Theme: ${now}`;
 }
 
 $("theme").addEventListener("click", () => setTheme(THEMES[(THEMES.indexOf(root.dataset.theme ?? "auto") + 1) % THEMES.length]));

@@ -1,0 +1,106 @@
+"""The last hour as points, one each five seconds, for charts: what the window of a minute showed when each was taken.
+
+A point is taken a little after its slice has ended, when the other workers' counts are in, so all workers have nearly
+the same ones. What a worker that starts later has not seen, it takes over from another's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from time import monotonic, time
+from typing import Any
+
+import msgspec
+
+from hasten.anatomy import STAGES
+from hasten.measure.latency import MEASURES, Latency
+from hasten.measure.slo import Slo
+from hasten.measure.traffic import Traffic
+
+EVERY = 5  # seconds between two points; the width of the narrowest slices
+POINTS = 720
+SETTLE = 2.0  # seconds after a slice's end, when all workers have heard of it
+_WINDOW, _SECONDS = "1m", 60
+_SHOWN = ("p50", "p95", "p99")
+_HITS = ("exact", "semantic")
+
+Point = dict[str, float | None]
+
+
+class History:
+    """One worker's points. ``clock``: seconds, the ledgers'; ``wall``: seconds since 1970."""
+
+    def __init__(
+        self,
+        latency: Latency,
+        traffic: Traffic,
+        slo: Slo,
+        clock: Callable[[], float] = monotonic,
+        wall: Callable[[], float] = time,
+    ) -> None:
+        self._latency = latency
+        self._traffic = traffic
+        self._slo = slo
+        self._clock = clock
+        self._wall = wall
+        self._points: list[tuple[int, Point]] = []
+        self._slot = self._now()
+        self._encoded: msgspec.Raw | None = None
+
+    def _now(self) -> int:
+        return int((self._clock() - SETTLE) // EVERY)
+
+    def tick(self) -> None:
+        """Take a point if it is time; to be called a few times a second."""
+        slot = self._now()
+        if slot == self._slot:
+            return
+        self._slot = slot
+        ended = self._wall() - (self._clock() - slot * EVERY)
+        self._points.append((round(ended), self._point()))
+        del self._points[:-POINTS]
+        self._encoded = None
+
+    def _point(self) -> Point:
+        counts = self._traffic.view(_SECONDS)
+        requests, outcomes = counts["requests"], counts["outcomes"]
+        point: Point = {
+            "per_second": counts["per_second"],
+            "errors": _share(counts["errors"], requests),
+            "hits": _share(sum(outcomes.get(name, 0) for name in _HITS), sum(outcomes.values())),
+            "goodput": self._slo.goodput(_WINDOW),
+        }
+        for measure in MEASURES:
+            seen = self._latency.summary((measure, "all", ""), _SECONDS) or {}
+            point |= {f"{measure} {shown}": seen.get(f"{shown}_ms") for shown in _SHOWN}
+        return point | {f"parts {stage}": took for stage, took in counts["parts_ms"].items()}
+
+    def view(self) -> dict[str, Any]:
+        """Return the points as columns, oldest first; ``None`` where nothing was seen."""
+        points = [point for _, point in self._points]
+
+        def column(name: str) -> list[float | None]:
+            return [point.get(name) for point in points]
+
+        def part(stage: str) -> list[float | None] | None:
+            name = f"parts {stage}"
+            if not any(name in point for point in points):
+                return None
+            return [point.get(name, 0.0 if point["e2e p50"] is not None else None) for point in points]
+
+        return {
+            "t": [t for t, _ in self._points],
+            **{name: column(name) for name in ("per_second", "errors", "hits", "goodput")},
+            **{measure: {shown: column(f"{measure} {shown}") for shown in _SHOWN} for measure in MEASURES},
+            "parts": {stage: shown for stage in STAGES if (shown := part(stage)) is not None},
+        }
+
+    def encoded(self) -> msgspec.Raw:
+        """Return the view as JSON, made once a point."""
+        if self._encoded is None:
+            self._encoded = msgspec.Raw(msgspec.json.encode(self.view()))
+        return self._encoded
+
+
+def _share(some: int, of: int) -> float | None:
+    return round(some / of, 4) if of else None
