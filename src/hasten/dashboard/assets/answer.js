@@ -17,6 +17,7 @@ export class Answer {
   at = { start: 0, asked: 0, head: null, first: null, end: null };  // performance.now(), milliseconds
   #pieces = 0;
   #finish = "";
+  #id = "";
   #retry = null;  // when it is sent again, and why not yet
   #parts;
 
@@ -57,6 +58,7 @@ export class Answer {
     } catch (error) {
       this.state = signal.aborted ? "stopped" : "failed";
       if (this.state === "failed") this.problem = inWords(error);
+      this.#id ||= error.requestId ?? "";
     }
     clearInterval(ticking);
     this.at.end ??= performance.now();
@@ -90,6 +92,7 @@ export class Answer {
   #begin(response) {
     this.at.head = performance.now();
     this.headers = response.headers;
+    this.#id = response.headers.get("x-request-id") ?? "";
     this.state = "running";
     this.#retry = null;
     this.changed(this);
@@ -143,18 +146,18 @@ export class Answer {
     const verdict = told("cache"), segments = timeline(stagesOf(this.headers.get("server-timing")), this.at);
     const why = told("cache-why"), cached = this.usage?.prompt_tokens_details?.cached_tokens;
     served.replaceChildren(el("span", "tag cached", el("i", verdict), VERDICTS[verdict] ?? verdict), ...[
-      why, `engine ${told("engine")}`, told("model") !== this.request.fields.model && `model ${told("model")}`, told("route") && `route ${told("route")}`,
-    ].filter(Boolean).map(text => el("span", "", text)));
+      ["", why], ["engine", told("engine")], ["model", told("model") === this.request.fields.model ? "" : told("model")], ["route", told("route")],
+    ].filter(([, value]) => value).map(([name, value]) => el("span", "", name && `${name} `, name ? el("b", "", value) : value)));
     served.hidden = !verdict;
     const known = [
       ["complexity", told("complexity")], ["tokens cached by the engine", cached ? count(cached) : ""], ["finish reason", this.#finish],
-      ["request id", this.headers.get("x-request-id") ?? ""],
+      ["request id", this.#id],
     ].filter(([, value]) => value);
     const open = time.open;
     time.replaceChildren(el("summary", "", "Where the time went", strip(segments, scale)), waterfall(segments, scale), el("dl", "known", ...listed(known)));
     time.open = open;
     time.hidden = false;
-    if (told("complexity") && this.state === "done" && this.#parts.judge.hidden) this.#offer(this.headers.get("x-request-id"));
+    if (told("complexity") && this.state === "done" && this.#parts.judge.hidden) this.#offer(this.#id);
   }
 
   /** Routing learns from judgements: offer to give one. */

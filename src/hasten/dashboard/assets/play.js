@@ -30,14 +30,14 @@ function requestOf(index, text) {
   return { fields, headers: cache ? { "x-hasten-cache": cache } : {} };
 }
 
-// -- drawing: once a frame, however many tokens came, and at once where no frame comes (a tab in the background)
+// -- drawing: once a frame, however many tokens came; the end at once, as a tab in the background has no frames
 
 const changed = new Set();
 let frame = 0;
 
 function later(answer) {
   changed.add(answer);
-  if (document.hidden || answer.at.end !== null) draw();
+  if (answer.at.end !== null) draw();
   else frame ||= requestAnimationFrame(draw);
 }
 

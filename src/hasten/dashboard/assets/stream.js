@@ -7,9 +7,9 @@
 
 /** The server refused, or the stream broke. `status`: of HTTP, 0 after a broken stream; `retryAfter`: seconds, if told. */
 export class ChatError extends Error {
-  constructor(message, { status = 0, type = "", code = "", retryAfter = null } = {}) {
+  constructor(message, { status = 0, type = "", code = "", retryAfter = null, requestId = "" } = {}) {
     super(message);
-    Object.assign(this, { name: "ChatError", status, type, code, retryAfter });
+    Object.assign(this, { name: "ChatError", status, type, code, retryAfter, requestId });
   }
 }
 
@@ -26,8 +26,8 @@ export class EventParser {
   /** Returns the events that `text` completes, `{ type, data }` each. */
   push(text) {
     const found = [];
-    if (this.#afterReturn && text.startsWith("\n")) text = text.slice(1), this.#afterReturn = false;
     if (!text) return found;
+    if (this.#afterReturn && text.startsWith("\n")) text = text.slice(1);
     this.#afterReturn = text.endsWith("\r");
     const lines = text.split(/\r\n|\n|\r/);
     lines[0] = this.#line + lines[0];
@@ -127,6 +127,7 @@ async function refusal(response) {
   const seconds = after === null ? NaN : /^\d+$/.test(after) ? Number(after) : (Date.parse(after) - Date.now()) / 1e3;
   return new ChatError(told?.message ?? `the server answered with status ${response.status}`, {
     ...told, status: response.status, retryAfter: Number.isNaN(seconds) ? null : Math.max(0, seconds),
+    requestId: response.headers.get("x-request-id") ?? "",
   });
 }
 
