@@ -119,8 +119,8 @@ class ScriptedUpstream:
         leaving = asyncio.create_task(_left(reader))
         try:
             await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                self.gone += 1
+            if not following.done() or isinstance(following.exception(), ConnectionError | RuntimeError):
+                self.gone += 1  # seen by reading, or by writing (of a closed connection uvloop says RuntimeError)
                 return False
             following.result()
         finally:
