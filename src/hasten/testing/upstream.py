@@ -175,6 +175,10 @@ class ScriptedUpstream:
         writer.transport.abort()
 
     async def _send(self, script: Script, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if (
+            writer.transport.is_closing()
+        ):  # uvloop's transports refuse to write then, asyncio's own do nothing
+            raise ConnectionResetError("the client left")
         if not script.split:
             writer.write(data)
             await writer.drain()
