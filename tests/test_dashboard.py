@@ -24,7 +24,7 @@ async def test_the_page_needs_no_key_but_its_data_does() -> None:
         ScriptedUpstream() as up,
         gateway(up, cache=EXACT, server={"keys": ["key-of-acme-1234"]}) as gw,
     ):
-        for path in ("/dashboard/cache", "/dashboard/route"):
+        for path in ("/dashboard", "/dashboard/cache", "/dashboard/route"):
             shown = await gw.http.get(path)
             assert shown.status_code == 200
             assert shown.headers["content-type"] == "text/html; charset=utf-8"

@@ -30,8 +30,9 @@ STREAM = (
 EVENTS = [["message", "a"], ["message", "b\nc\u2028"], ["error", "é…😀"], ["message", ""]]
 CUT = """async ([text, size]) => {
   const { events } = await import("/dashboard/assets/stream.js"), bytes = new TextEncoder().encode(text), found = [];
-  const pieces = Array.from({ length: Math.ceil(bytes.length / size) }, (_, i) => bytes.slice(i * size, i * size + size));
-  const body = new ReadableStream({ pull(to) { pieces.length ? to.enqueue(pieces.shift()) : to.close(); } });
+  let at = 0;
+  const pull = to => { at < bytes.length ? to.enqueue(bytes.slice(at, at += size)) : to.close(); };
+  const body = new ReadableStream({ pull });
   for await (const { type, data } of events(body)) found.push([type, data]);
   return found;
 }"""

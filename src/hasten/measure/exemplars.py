@@ -101,6 +101,17 @@ def pick(rows: Iterable[_R]) -> list[_R]:
     return list(chosen)
 
 
+def _bars(rows: list[_Row]) -> tuple[float, float, float, int]:
+    """Return what times have to be above, or the number drawn below, for a request to be picked beside ``rows``."""
+
+    def bar(place: int) -> float:
+        times = sorted([row[0][place] for row in rows])
+        return times[-SLOWEST] if len(times) >= SLOWEST else -1.0
+
+    draws = sorted([row[1] for row in rows])
+    return bar(0), bar(1), bar(2), draws[SAMPLE - 1] if len(draws) >= SAMPLE else 1 << 32
+
+
 class Slices:
     """What is kept, by slices; has a ledger's verbs for :class:`~hasten.measure.windows.Keeper`."""
 
@@ -108,6 +119,7 @@ class Slices:
         self.clock = clock
         self._price = price
         self._open: list[_Row] = []
+        self._bars = _bars([])
         self._failed: list[Trace] = []
         self._slots: dict[int, dict[int, list[Exemplar]]] = {_WIDTH: {}, _WIDE: {}}
         self._errors: list[Exemplar] = []
@@ -116,12 +128,18 @@ class Slices:
     def add(self, traces: list[Trace]) -> None:
         """Keep some of ``traces``, finished ones."""
         rows = []
+        least_e2e, least_ttft, least_tpot, most = self._bars
         for trace in traces:
-            if trace.error is None and trace.status < 400:
-                rows.append((_times(trace), hash((trace.id, trace.t0)) & 0xFFFFFFFF, trace))
-            else:
+            if trace.error is not None or trace.status >= 400:
                 self._failed.append(trace)
-        self._open = pick(self._open + rows)
+                continue
+            times = e2e, ttft, tpot = _times(trace)
+            draw = hash((trace.id, trace.t0)) & 0xFFFFFFFF
+            if draw < most or e2e >= least_e2e or ttft >= least_ttft or tpot >= least_tpot:
+                rows.append((times, draw, trace))
+        if rows:
+            self._open = pick(self._open + rows)
+            self._bars = _bars(self._open)
         del self._failed[:-ERRORS]
 
     @property
@@ -139,7 +157,7 @@ class Slices:
                 break
             if width == _WIDTH:
                 content = self._opened()
-                self._open, self._failed = [], []
+                self._open, self._bars, self._failed = [], _bars([]), []
                 if content.picked or content.errors:
                     self._put(width, over, content)
             else:
@@ -269,13 +287,13 @@ class Exemplars:
             kept = self.ledger.window(WINDOWS[window])
             found = [one for one in kept if one.times[place] >= 0 and tenant in (None, one.tenant)]
             if near == "slowest":
-                found.sort(key=lambda one: one.times[place], reverse=True)
+                found = nlargest(limit, found, key=lambda one: one.times[place])
             else:
                 whose = ("all", "") if tenant is None else ("tenant", tenant)
                 seen = self._latency.summary((measure, *whose), WINDOWS[window])
                 value = seen[f"{near}_ms"] if seen else None
                 middle = (value or 0.0) / 1e3
-                found.sort(key=lambda one: abs(one.times[place] - middle))
+                found = nsmallest(limit, found, key=lambda one: abs(one.times[place] - middle))
         requests = [_shown(one) for one in found[:limit]]
         return {"measure": measure, "window": window, "near": near, "value_ms": value, "requests": requests}
 
@@ -290,8 +308,11 @@ class Exemplars:
 
 
 def _times(trace: Trace) -> _Times:
-    ttft, tpot = trace.ttft, trace.tpot
-    return trace.duration, -1.0 if ttft is None else ttft, -1.0 if tpot is None else tpot
+    first = trace.t_first
+    if first is None:
+        return trace.duration, -1.0, -1.0
+    tpot = trace.tpot
+    return trace.duration, first - trace.t0, -1.0 if tpot is None else tpot
 
 
 def _shown(one: Exemplar) -> dict[str, Any]:

@@ -23,6 +23,8 @@ SETTLE = 2.0  # seconds after a slice's end, when all workers have heard of it
 _WINDOW, _SECONDS = "1m", 60
 _SHOWN = ("p50", "p95", "p99")
 _HITS = ("exact", "semantic")
+_PLAIN = ("t", "per_second", "errors", "hits", "goodput")
+_COLUMNS = (*_PLAIN, *(f"{measure} {shown}" for measure in MEASURES for shown in _SHOWN))
 
 Point = dict[str, float | None]
 
@@ -43,7 +45,8 @@ class History:
         self._slo = slo
         self._clock = clock
         self._wall = wall
-        self._points: list[tuple[int, Point]] = []
+        #: Columns of equal length by name; a stage's is added when it first occurs.
+        self._columns: dict[str, list[float | None]] = {name: [] for name in _COLUMNS}
         self._slot = self._now()
         self._encoded: msgspec.Raw | None = None
 
@@ -56,9 +59,15 @@ class History:
         if slot == self._slot:
             return
         self._slot = slot
-        ended = self._wall() - (self._clock() - slot * EVERY)
-        self._points.append((round(ended), self._point()))
-        del self._points[:-POINTS]
+        point = self._point()
+        point["t"] = round(self._wall() - (self._clock() - slot * EVERY))
+        for name in point:
+            if name not in self._columns:
+                self._columns[name] = [None] * len(self._columns["t"])
+        seen = point["e2e p50"] is not None
+        for name, column in self._columns.items():
+            column.append(point.get(name, 0.0 if seen else None))
+            del column[:-POINTS]
         self._encoded = None
 
     def _point(self) -> Point:
@@ -71,28 +80,17 @@ class History:
             "goodput": self._slo.goodput(_WINDOW),
         }
         for measure in MEASURES:
-            seen = self._latency.summary((measure, "all", ""), _SECONDS) or {}
-            point |= {f"{measure} {shown}": seen.get(f"{shown}_ms") for shown in _SHOWN}
+            times = self._latency.summary((measure, "all", ""), _SECONDS) or {}
+            point |= {f"{measure} {shown}": times.get(f"{shown}_ms") for shown in _SHOWN}
         return point | {f"parts {stage}": took for stage, took in counts["parts_ms"].items()}
 
     def view(self) -> dict[str, Any]:
         """Return the points as columns, oldest first; ``None`` where nothing was seen."""
-        points = [point for _, point in self._points]
-
-        def column(name: str) -> list[float | None]:
-            return [point.get(name) for point in points]
-
-        def part(stage: str) -> list[float | None] | None:
-            name = f"parts {stage}"
-            if not any(name in point for point in points):
-                return None
-            return [point.get(name, 0.0 if point["e2e p50"] is not None else None) for point in points]
-
+        columns = self._columns
         return {
-            "t": [t for t, _ in self._points],
-            **{name: column(name) for name in ("per_second", "errors", "hits", "goodput")},
-            **{measure: {shown: column(f"{measure} {shown}") for shown in _SHOWN} for measure in MEASURES},
-            "parts": {stage: shown for stage in STAGES if (shown := part(stage)) is not None},
+            **{name: columns[name] for name in _PLAIN},
+            **{measure: {shown: columns[f"{measure} {shown}"] for shown in _SHOWN} for measure in MEASURES},
+            "parts": {stage: columns[f"parts {stage}"] for stage in STAGES if f"parts {stage}" in columns},
         }
 
     def encoded(self) -> msgspec.Raw:

@@ -88,7 +88,7 @@ def _count(traces: list[Trace]) -> Part:
     for trace in traces:
         if trace.error is None and trace.status < 400:
             well += 1
-            for stage, seconds in parts(trace).items():
+            for stage, seconds in (trace.parts or parts(trace)).items():
                 stages[stage] += seconds
             models[trace.served_model] += 1
         else:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from time import monotonic
 from typing import Any
 
 import msgspec
@@ -19,12 +21,12 @@ from hasten.trace import Trace
 class Watch:
     """All recorders of one worker; they outlive its settings."""
 
-    def __init__(self, latency: Latency, slo: Slo) -> None:
+    def __init__(self, latency: Latency, slo: Slo, clock: Callable[[], float] = monotonic) -> None:
         self.latency = latency
         self.slo = slo
-        self.traffic = Traffic()
-        self.exemplars = Exemplars(latency)
-        self.history = History(latency, self.traffic, slo)
+        self.traffic = Traffic(clock)
+        self.exemplars = Exemplars(latency, clock)
+        self.history = History(latency, self.traffic, slo, clock)
         self._windows: tuple[tuple[int, int], msgspec.Raw] | None = None
 
     def record(self, trace: Trace) -> None:

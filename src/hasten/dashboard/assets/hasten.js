@@ -202,7 +202,7 @@ export function watch(look, every) {
     if (again) {
       again = false;
       turn();
-    } else if (!document.hidden) timer = setTimeout(turn, every * Math.min(5, 1 + failures));
+    } else if (!document.hidden) timer = setTimeout(turn, every * Math.max(1, Math.min(5, failures)));
   }
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) clearTimeout(timer);

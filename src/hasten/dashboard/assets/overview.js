@@ -15,9 +15,8 @@ const LINES = [
   { name: "p99", colour: "--p99", width: 1 },
 ];
 const OUTCOMES = { exact: "exact", semantic: "other wording", coalesced: "shared a call", miss: "miss", bypass: "bypass" };
-const HITS = ["exact", "semantic", "coalesced"];
-const CIRCUIT = { open: "circuit open", half_open: "circuit half open" };
-const STATES = { ready: "good", half_open: "warn", loading: "warn", starting: "warn", draining: "warn" };
+const HITS = ["exact", "semantic"];
+const STATES = { ok: "good", resting: "warn", circuit_half_open: "warn" };
 let told = null;  // what the gateway last said
 
 // -- what is written only when it has changed, so that nothing flickers and a selection stays
@@ -48,7 +47,7 @@ function buildTiles() {
   for (const [measure, [short, long]] of Object.entries(MEASURES)) {
     const big = el("div", "big"), verdicts = el("div", "verdicts"), chart = el("figure", "chart");
     const buttons = Object.fromEntries(PERCENTILES.map(p => {
-      const value = el("b"), button = make("button", { type: "button", class: "percentile" }, el("span", `key ${p}`, p), value);
+      const value = el("b"), button = make("button", { type: "button", class: "percentile" }, el("span", `key ${p}`, el("span", "unseen", `${short} `), p), " ", value);
       button.addEventListener("click", () => exemplars(measure, p));
       return [p, { button, value }];
     }));
@@ -75,7 +74,6 @@ function drawFast(d, w) {
       write(value, text);
       button.disabled = !at;
       button.title = `Show the requests whose ${short} is near this ${p}`;
-      button.setAttribute("aria-label", `${short} ${p} ${text}: show requests near it`);
     }
     const judged = limits.map(([p, limit]) => [p, limit, at?.[`${p}_ms`] == null ? null : at[`${p}_ms`] <= limit]);
     limited.push(...judged);
@@ -196,11 +194,12 @@ function drawHealth(d, w) {
   load.update(history.t, [both((n, bad) => n * bad), both((n, bad) => n * (1 - bad))], { window: SECONDS[window_()] });
   const failed = w.requests ? w.errors / w.requests : 0, flying = d.engines.reduce((n, engine) => n + engine.in_flight, 0);
   fill($("load").querySelector(".big"), [w.per_second, flying], () => [w.requests ? figure(w.per_second) : "0", el("small", "", `${count(flying)} in flight`)]);
-  fill($("codes"), [w.errors, w.requests, w.error_codes], () => w.errors
-    ? [el("p", "bad", `${plural(w.errors, "request")} of ${count(w.requests)} failed (${share(failed, 2)})`), facts(Object.entries(w.error_codes).sort((a, b) => b[1] - a[1]).map(([code, n]) => [code, count(n)]))]
-    : [el("p", "soft", w.requests ? `None of ${plural(w.requests, "request")} failed.` : "")]);
+  fill($("codes"), [w.errors, w.requests, w.error_codes], () => [
+    w.errors ? el("p", "bad", `${plural(w.errors, "request")} of ${count(w.requests)} failed (${share(failed, 2)})`) : el("p", "soft", w.requests ? `None of ${plural(w.requests, "request")} failed.` : ""),
+    ...(sum(w.error_codes) ? [facts(Object.entries(w.error_codes).sort((a, b) => b[1] - a[1]).map(([code, n]) => [code.replaceAll("_", " "), count(n)]))] : []),
+  ]);
   const alerts = drawObjectives(d.slo);
-  const away = d.engines.filter(engine => engine.state !== "ready");
+  const away = d.engines.filter(engine => engine.state !== "ok");
   drawEngines(d.engines);
   const dropped = Object.entries(d.dropped ?? {}).filter(([, n]) => n);
   say("dropped", dropped.length ? `Not written for want of room: ${dropped.map(([name, n]) => `${name.replaceAll("_", " ")} ${count(n)}`).join(", ")}.` : "", "soft");
@@ -240,12 +239,14 @@ function objective({ scope, name, state }) {
 function drawEngines(engines) {
   const inside = $("engines").querySelector(".inside");
   fill(inside, engines.map(({ load: l, ...rest }) => [rest, l && { ...l, age: l.age > 10 ? Math.round(l.age) : 0 }]), () => {
-    const head = el("tr", "", ...[["Engine", ""], ["State", ""], ["In flight", "number"], ["Running", "number"], ["Waiting", "number"], ["KV cache", "kv"], ["Prompt cached", "number"]].map(([name, cls]) => make("th", { scope: "col", class: cls }, name)));
-    return [el("table", "", el("caption", "unseen", "Engines"), el("thead", "", head), el("tbody", "", ...engines.map(engineRow)))];
+    const told = engines.some(engine => engine.load);  // otherwise these columns would be empty
+    const columns = [["Engine", ""], ["State", ""], ["In flight", "number"], ...(told ? [["Running", "number"], ["Waiting", "number"], ["KV cache", "kv"], ["Prompt cached", "number"]] : [])];
+    const head = el("tr", "", ...columns.map(([name, cls]) => make("th", { scope: "col", class: cls }, name)));
+    return [el("table", "", el("caption", "unseen", "Engines"), el("thead", "", head), el("tbody", "", ...engines.map(engine => engineRow(engine, told))))];
   });
 }
 
-function engineRow({ name, provider, state, in_flight: flying, load: l }) {
+function engineRow({ name, provider, state, in_flight: flying, load: l }, told) {
   const number = (label, value) => { const cell = el("td", "number", value ?? "–"); cell.dataset.label = label; return cell; };
   const kv = el("td", "kv", "–");
   if (l?.kv_usage != null) {
@@ -255,8 +256,8 @@ function engineRow({ name, provider, state, in_flight: flying, load: l }) {
   }
   kv.dataset.label = "KV cache";
   const old = l && l.age > 10 ? el("span", "warn soft", ` told ${seconds(Math.round(l.age))} ago`) : "";
-  return el("tr", "", make("th", { scope: "row" }, name, " ", el("span", "soft", provider ?? ""), old), el("td", "state", el("span", `tag ${STATES[state] ?? "bad"}`, CIRCUIT[state] ?? state)),
-    number("in flight", count(flying)), number("running", l?.running == null ? null : count(l.running)), number("waiting", l?.waiting == null ? null : count(l.waiting)), kv, number("prompt cached", l?.cached_share == null ? null : share(l.cached_share, 2)));
+  return el("tr", "", make("th", { scope: "row" }, name, " ", el("span", "soft", provider ?? ""), old), el("td", "state", el("span", `tag ${STATES[state] ?? "bad"}`, state === "ok" ? "ready" : state.replaceAll("_", " "))),
+    number("in flight", count(flying)), ...(told ? [number("running", l?.running == null ? null : count(l.running)), number("waiting", l?.waiting == null ? null : count(l.waiting)), kv, number("prompt cached", l?.cached_share == null ? null : share(l.cached_share, 2))] : []));
 }
 
 // -- all of it

@@ -76,7 +76,7 @@ function row(request, i, all) {
   const cell = (cls, label, ...inside) => { const made = el("td", cls, ...inside); made.dataset.label = label; return made; };
   const made = el("tr", "", el("td", "time", open),
     cell("model", "model", request.served_model ?? request.model ?? "–", ...(request.error ? [" ", el("span", "tag bad", request.error.replaceAll("_", " "))] : [])),
-    cell("cache", "cache", request.cache ?? "–"), cell("number tokens", "tokens", request.output_tokens == null ? "–" : `${count(request.input_tokens ?? 0)} → ${count(request.output_tokens)}`),
+    cell("cache", "cache", request.cache ?? "–"), cell("number tokens", "tokens", request.output_tokens == null ? "–" : `${request.input_tokens == null ? "?" : count(request.input_tokens)} → ${count(request.output_tokens)}`),
     cell("number ttft", "TTFT", ms(request.ttft_ms)), cell("number e2e", "E2E", ms(request.e2e_ms)), cell("way", "", strip(request.segments, longest)));
   made.addEventListener("click", () => { if (!getSelection().toString()) details(request, open); });
   return made;
@@ -84,7 +84,7 @@ function row(request, i, all) {
 
 function details(request, from) {
   const r = request, text = value => value == null || value === "" ? null : String(value);
-  const tokens = r.output_tokens == null ? null : `${count(r.input_tokens ?? 0)} in${r.cached_tokens ? ` (${count(r.cached_tokens)} cached)` : ""}, ${count(r.output_tokens)} out`;
+  const tokens = r.output_tokens == null ? null : `${r.input_tokens == null ? "? in" : `${count(r.input_tokens)} in`}${r.cached_tokens ? ` (${count(r.cached_tokens)} cached)` : ""}, ${count(r.output_tokens)} out`;
   const told = [
     ["status", r.error ? `${r.status} ${r.error}` : text(r.status)], ["model", r.served_model && r.model && r.served_model !== r.model ? `${r.served_model}, asked as ${r.model}` : text(r.served_model ?? r.model)],
     ["engine", text(r.engine)], ["cache", [r.cache, r.cache_why].filter(Boolean).join(": ") || null], ["route", text(r.route)], ["tokens", tokens],
