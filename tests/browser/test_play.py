@@ -182,6 +182,12 @@ async def test_a_key_is_asked_for() -> None:
         await expect(page.locator("#state")).to_have_text("ready")
         answer = await ask(tab, "Hello")
         await expect(answer.locator(".text")).to_have_text("The capital of France is Paris.")
+        # The dashboard opens in a tab that knows the key.
+        await answer.locator(".time summary").click()
+        async with page.expect_popup() as opened:
+            await answer.locator(".known a").click()
+        await expect((await opened.value).locator("#request")).to_contain_text("decode")
+
         # A key that stops being valid is asked for anew, and the message is sent then.
         await page.evaluate("sessionStorage.setItem('hasten-key', 'wrong')")
         await page.fill("#prompt", "Again")

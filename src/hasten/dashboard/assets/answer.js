@@ -1,7 +1,7 @@
 // One answer: asks for it, shows it as it comes, and measures it.
 
 import { strip } from "./anatomy.js";
-import { call, count, el, fetchJSON, figure, key, ms, Problem } from "./hasten.js";
+import { call, count, el, fetchJSON, figure, key, make, ms, Problem } from "./hasten.js";
 import { ChatError, streamChat } from "./stream.js";
 import { write } from "./text.js";
 import { stagesOf, timeline, waterfall } from "./timeline.js";
@@ -151,7 +151,7 @@ export class Answer {
     served.hidden = !verdict;
     const known = [
       ["complexity", told("complexity")], ["tokens cached by the engine", cached ? count(cached) : ""], ["finish reason", this.#finish],
-      ["request id", this.#id],
+      ["request id", this.#id && idLink(this.#id)],
     ].filter(([, value]) => value);
     const open = time.open;
     time.replaceChildren(el("summary", "", "Where the time went", strip(segments, scale)), waterfall(segments, scale), el("dl", "known", ...listed(known)));
@@ -185,6 +185,9 @@ export class Answer {
 }
 
 const listed = pairs => pairs.map(([name, value]) => el("div", "", el("dt", "", name), el("dd", "", value)));
+
+/** Leads to the request as the gateway saw it, in a tab of its own that knows the key. */
+const idLink = id => make("a", { href: `/dashboard#request=${encodeURIComponent(id)}`, target: "_blank", rel: "opener" }, id);
 
 function inWords(error) {
   if (!(error instanceof ChatError || error instanceof Problem)) console.error(error);
