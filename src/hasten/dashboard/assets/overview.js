@@ -1,7 +1,7 @@
 // The first screen: is it fast, where does the time go, is it worth it, is it healthy, and which requests were these?
 import { STAGES, stageName, swatch } from "./anatomy.js";
 import { Chart, showTables } from "./charts.js";
-import { $, count, el, facts, fetchJSON, figure, make, money, ms, percent, plural, seconds, share, sum, watch } from "./hasten.js";
+import { $, count, el, facts, fetchJSON, figure, key, make, money, ms, percent, plural, seconds, share, sum, watch } from "./hasten.js";
 import { choose, exemplars, lookAtRequests, window_ } from "./requests.js";
 
 const EVERY = 2000;  // milliseconds
@@ -269,7 +269,7 @@ async function drawEmpty(is) {
   if (!is) return;
   const { data } = await fetchJSON("/v1/models");
   const body = JSON.stringify({ model: data[0]?.id ?? "MODEL", messages: [{ role: "user", content: "Hello!" }], stream: true });
-  const auth = sessionStorage.getItem("hasten-key") ? ' \\\n  -H "authorization: Bearer $KEY"' : "";
+  const auth = key() ? ' \\\n  -H "authorization: Bearer $KEY"' : "";
   $("curl").textContent = `curl ${location.origin}/v1/chat/completions \\\n  -H 'content-type: application/json'${auth} \\\n  -d '${body}'`;
 }
 
