@@ -104,7 +104,7 @@ export class Chart {
       },
       series: [{}, ...series],
       axes: [
-        { ...axis, size: 24, space: 46, grid: { show: false }, values: (u, at, which, space, step) => at.map(t => clock(1e3 * t).slice(0, step < 60 ? 8 : 5)) },
+        { ...axis, size: 24, space: (u, which, low, high) => high - low < 300 ? 72 : 46, grid: { show: false }, values: (u, at, which, space, step) => at.map(t => clock(1e3 * t).slice(0, step < 60 ? 8 : 5)) },
         { ...axis, size: 54, gap: 6, space: 34, grid: { stroke: line, width: 1 }, values: (u, at) => at.map(value => this.format(value)) },
       ],
       hooks: {
