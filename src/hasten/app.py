@@ -92,6 +92,9 @@ class App:
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
+        self.loads: Mapping[str, object] = {}  # by engine, what it tells of its load
+        #: What requests cost and saved, of a tenant or of all; ``None``: not known.
+        self.cost: Callable[[str | None], dict[str, Any] | None] = lambda tenant: None
         self.router = make_router(self, is_ready)
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
@@ -265,12 +268,11 @@ def add_watch(router: Router, app: App) -> None:
     """Add the pages that show what was measured."""
 
     def engines() -> list[EngineSeen]:
-        loads: Mapping[str, Mapping[str, Any]] = getattr(app, "loads", {})
         members = app.dispatch.members.items()
-        return [EngineSeen(name, m.engine.provider, m.state, loads.get(name)) for name, m in members]
+        return [EngineSeen(name, m.engine.provider, m.state, app.loads.get(name)) for name, m in members]
 
     watch, cached = app.metrics.watch, app.cache is not None
-    overview = Overview(watch, app.metrics.registry.collect, engines, cached, lambda tenant: None)
+    overview = Overview(watch, app.metrics.registry.collect, engines, cached, lambda tenant: app.cost(tenant))
     for path, look in (
         ("latency", watch.latency.view),
         ("slo", watch.slo.view),

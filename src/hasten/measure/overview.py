@@ -29,7 +29,7 @@ class EngineSeen(NamedTuple):
     name: str
     provider: str
     state: str
-    load: Mapping[str, Any] | None
+    load: object
 
 
 #: Returns the counts of all workers of the metrics whose names begin so.

@@ -96,7 +96,7 @@ export class Chart {
       : { stroke: colour(name), width, dash, fill: fill ? `color-mix(in srgb, ${colour(name)} 16%, transparent)` : undefined, points: { show: false } });
     const axis = { stroke: soft, font: '11px system-ui, sans-serif', ticks: { show: false }, border: { show: false } };
     return {
-      width: this.figure.clientWidth, height: this.height, padding: [10, 12, 0, 0], legend: { show: false },
+      width: this.figure.clientWidth, height: this.height, padding: [10, 18, 0, 0], legend: { show: false },
       cursor: { y: false, sync: { key: "hasten" }, drag: { x: false, y: false }, points: this.stacked ? { show: false } : { size: 7 } },
       scales: {
         x: { range: (u, low, high) => [Math.min(low, high - 60), high] },
@@ -104,7 +104,7 @@ export class Chart {
       },
       series: [{}, ...series],
       axes: [
-        { ...axis, size: 24, space: 64, grid: { show: false }, values: (u, at, which, space, step) => at.map(t => clock(1e3 * t).slice(0, step < 60 ? 8 : 5)) },
+        { ...axis, size: 24, space: (u, which, low, high) => high - low < 300 ? 72 : 46, grid: { show: false }, values: (u, at, which, space, step) => at.map(t => clock(1e3 * t).slice(0, step < 60 ? 8 : 5)) },
         { ...axis, size: 54, gap: 6, space: 34, grid: { stroke: line, width: 1 }, values: (u, at) => at.map(value => this.format(value)) },
       ],
       hooks: {
@@ -154,7 +154,7 @@ export class Chart {
     }
     const parts = this.series.map(({ name }, i) => [name, this.columns[i][at]]).filter(([, value]) => value !== null && value !== undefined);
     const said = this.stacked ? parts.reverse().sort((a, b) => b[1] - a[1]).slice(0, 4) : parts;
-    this.readout.textContent = `${clock(1e3 * this.t[at])}  ${said.map(([name, value]) => `${name} ${this.tell(value)}`).join("  ")}`;
+    this.readout.textContent = `${clock(1e3 * this.t[at])} · ${said.map(([name, value]) => `${name} ${this.tell(value)}`).join(" · ")}`;
   }
 
   summary(empty) {

@@ -67,8 +67,9 @@ export const percent = x => x > 0 && x < 0.001 ? "<0.1\u00a0%" : `${(100 * x).to
 
 /** A sum of money, in the currency of the prices (which may have no name). */
 export const money = (x, currency = "") => {
-  const digits = Math.abs(x) >= 100 ? 0 : Math.abs(x) >= 1 ? 2 : 4;
-  return `${x.toLocaleString("en", { minimumFractionDigits: Math.min(2, digits), maximumFractionDigits: digits })}${currency ? `\u00a0${currency}` : ""}`;
+  const by = Math.abs(x), digits = by >= 1000 ? 0 : by >= 1 || !by ? 2 : 4;
+  const shown = by && by < 0.01 ? { maximumSignificantDigits: 2 } : { minimumFractionDigits: Math.min(2, digits), maximumFractionDigits: digits };
+  return `${x.toLocaleString("en", shown)}${currency ? `\u00a0${currency}` : ""}`;
 };
 
 export const clock = at => new Date(at).toLocaleTimeString("en-GB");

@@ -1,7 +1,7 @@
 // The first screen: is it fast, where does the time go, is it worth it, is it healthy, and which requests were these?
 import { STAGES, stageName, swatch } from "./anatomy.js";
 import { Chart, showTables } from "./charts.js";
-import { $, count, el, facts, fetchJSON, figure, make, money, ms, percent, plural, seconds, share, sum, watch } from "./hasten.js";
+import { $, count, el, facts, fetchJSON, figure, key, make, money, ms, percent, plural, seconds, share, sum, watch } from "./hasten.js";
 import { choose, exemplars, lookAtRequests, window_ } from "./requests.js";
 
 const EVERY = 2000;  // milliseconds
@@ -137,7 +137,7 @@ function drawWorth(d, w) {
   drawSaved(d);
   const parts = [];
   if (all && d.cache) parts.push(`the cache answered ${shown} of the requests`);
-  if (d.cost?.baseline > 0) parts.push(`${money(d.cost.saved.total, d.cost.currency)} of ${money(d.cost.baseline, d.cost.currency)} were saved (${share(d.cost.saved.total / d.cost.baseline, 2)})`);
+  if (d.cost?.baseline > 0) parts.push(`${share(Math.abs(d.cost.saved.total) / d.cost.baseline, 2)} of the cost was ${d.cost.saved.total < 0 ? "added" : "saved"}`);
   say("worth-said", sentence(parts));
 }
 
@@ -167,7 +167,7 @@ function drawSaved(d) {
   const time = cache?.saved_seconds ?? 0;
   if (cost && cost.baseline > 0) {
     const unit = cost.currency;
-    fill($("saved").querySelector(".big"), [cost.saved.total, unit], () => figures(money(cost.saved.total, unit), `${share(cost.saved.total / cost.baseline, 2)} less than without`));
+    fill($("saved").querySelector(".big"), [cost.saved.total, unit], () => figures(money(cost.saved.total, unit), `${share(Math.abs(cost.saved.total) / cost.baseline, 2)} ${cost.saved.total < 0 ? "more" : "less"} than without`));
     fill(inside, [cost, time], () => [
       el("div", "bars", ...bars([["without Hasten", cost.baseline, "quiet", money(cost.baseline, unit)], ["spent", cost.spent, "plain", money(cost.spent, unit)]])),
       facts([["saved by the cache", money(cost.saved.cache, unit)], ["saved by routing", money(cost.saved.routing, unit)], ["waiting saved by the cache", seconds(time)], ...unpriced(cost)]),
@@ -269,7 +269,7 @@ async function drawEmpty(is) {
   if (!is) return;
   const { data } = await fetchJSON("/v1/models");
   const body = JSON.stringify({ model: data[0]?.id ?? "MODEL", messages: [{ role: "user", content: "Hello!" }], stream: true });
-  const auth = sessionStorage.getItem("hasten-key") ? ' \\\n  -H "authorization: Bearer $KEY"' : "";
+  const auth = key() ? ' \\\n  -H "authorization: Bearer $KEY"' : "";
   $("curl").textContent = `curl ${location.origin}/v1/chat/completions \\\n  -H 'content-type: application/json'${auth} \\\n  -d '${body}'`;
 }
 

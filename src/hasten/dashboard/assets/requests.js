@@ -50,7 +50,9 @@ export async function exemplars(measure, near) {
 
 /** Ask for the requests and show them; not while somebody points at one of them, unless `now`. */
 export async function lookAtRequests(now = false) {
-  if (!now && ($("request").open || $("requests").matches(":focus-within, :hover"))) return;
+  const held = !now && ($("request").open || $("requests").matches(":focus-within, :hover"));
+  $("held").hidden = !held;
+  if (held) return;
   const turn = ++asked;
   const told = await fetchJSON(`/admin/requests?${new URLSearchParams({ ...choice, limit: LIMIT })}`);
   if (turn !== asked) return;  // somebody has chosen something else meanwhile
@@ -104,5 +106,8 @@ $("request").addEventListener("click", event => { if (event.target === $("reques
 $("request").addEventListener("close", () => $("request").returnTo?.focus());
 
 if (location.hash.startsWith("#request=")) {  // a link to one request
-  fetchJSON(`/admin/requests/${encodeURIComponent(location.hash.slice(9))}`).then(request => details(request, null), () => {});
+  fetchJSON(`/admin/requests/${encodeURIComponent(location.hash.slice(9))}`).then(request => details(request, null), error => {
+    $("request-title").textContent = error.status === 404 ? "This request is not kept any more" : error.message;
+    $("request").showModal();
+  });
 }
