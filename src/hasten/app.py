@@ -21,7 +21,7 @@ from hasten.cache.orders import Orders
 from hasten.cache.report import Report
 from hasten.cache.semantic.embedding import Embedding
 from hasten.cache.stage import CacheStage
-from hasten.dashboard.page import page as dashboard
+from hasten.dashboard import page as dashboard
 from hasten.engines import weights
 from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
@@ -337,7 +337,6 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     router.get("/health", Route("health", page=health, protected=False))
     router.get("/ready", Route("ready", page=ready, protected=False))
     router.get("/metrics", Route("metrics", page=metrics, protected=False))
-    for path in ("/dashboard", "/dashboard/cache"):  # without a key: what it shows is behind one
-        router.get(path, Route("dashboard", page=pages.fixed(dashboard("cache")), protected=False))
-    router.get("/dashboard/route", Route("dashboard", page=pages.fixed(dashboard("route")), protected=False))
+    for path, reply in dashboard.all_pages().items():  # without a key: what they show is behind one
+        router.get(path, Route("dashboard", page=pages.fixed(reply), protected=False))
     return router
