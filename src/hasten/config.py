@@ -232,9 +232,9 @@ class _Builder:
             return None
         if isinstance(value, dict):
             kinds = get_args(wanted) or (wanted,)  # a section, or a section or something plain
+            if get_origin(wanted) is dict:
+                return self._entries(value, kinds, path)
             section = next((k for k in kinds if isinstance(k, type) and issubclass(k, s.Section)), None)
-            if section is not None and get_origin(wanted) is dict:
-                return self._entries(value, section, path)
             if section is not None:
                 return self._section(value, section, path)
         try:
@@ -254,12 +254,13 @@ class _Builder:
             return None
 
     def _entries(
-        self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...]
+        self, value: dict[str, Any], kinds: tuple[Any, ...], path: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Convert a table inside a section."""
+        """Convert a table inside a section; ``kinds``: what its keys and its entries are to be."""
         made = {}
+        key, wanted = kinds
         for name, entry in value.items():
-            self._convert(name, s.Name, (*path, name))
+            self._convert(name, key, (*path, name))
             made[name] = self._convert(entry, wanted, (*path, name))
         return made
 

@@ -14,7 +14,7 @@ from time import time
 from hasten.anatomy import parts
 from hasten.dials import wilson
 from hasten.measure.effect import route_effect
-from hasten.measure.latency import Latency
+from hasten.measure.latency import CALLS, Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Key, Registry, Value
 from hasten.measure.slo import Slo
@@ -250,6 +250,8 @@ FAMILIES = (
         "Whether an alert fires, by its severity.",
         ("dimension", "value", "objective", "severity"),
     ),
+    Family("hasten_budget_overspent_total", "counter", "Requests over a stage's budget.", ("stage",)),
+    Family("hasten_budget_skipped_total", "counter", "Left out for want of a budget.", ("stage",)),
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
@@ -309,6 +311,10 @@ class Metrics:
             self._caches(endpoint, trace.cache).add()
         for stage, seconds in parts(trace).items():
             self._stages(stage).observe(seconds)
+        if self.slo.budgets is not None and endpoint in CALLS:
+            for stage, over in self.slo.budgets.judge(trace).items():
+                if over:
+                    self.gauge("hasten_budget_overspent_total", stage).add()
         if trace.engine:
             self._record_call(trace)
         self.latency.record(trace)
