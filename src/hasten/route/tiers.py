@@ -237,10 +237,18 @@ class Tiers:
             self._set_shares()
 
     def inherit(self, old: Tiers) -> None:
-        """Go on with another one's distribution of scores and with what it saw of the tiers of the same name."""
-        self.scores = old.scores
-        for keeper in self.keepers:
-            keeper.scores = old.scores
+        """Go on with another one's distribution of scores and with what it saw of the tiers of the same name.
+
+        The scores of another router are others. What is owed to a share is so as long as the same is held.
+        """
+        if old.routing.router == self.routing.router:
+            self.scores = old.scores
+            for keeper in self.keepers:
+                keeper.scores = old.scores
+        tiers = [tier.name for tier in self.tiers]
+        if tiers == [tier.name for tier in old.tiers] and old.routing.hold == self.routing.hold:
+            for keeper, former in zip(self.keepers, old.keepers, strict=True):
+                keeper.debt = former.debt
         known = {tier.name: tier for tier in old.tiers}
         for tier in self.tiers:
             if tier.name in known:
