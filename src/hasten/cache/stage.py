@@ -31,7 +31,7 @@ from hasten.cache.semantic.policy import SemanticCache
 from hasten.cache.store.base import Ready
 from hasten.cache.store.memory import MemoryStore
 from hasten.errors import HastenError, StoreError
-from hasten.settings import Settings
+from hasten.settings import Cache, Settings
 from hasten.trace import Trace
 from hasten.types import Chunk, Handler, Reply, Request
 
@@ -78,7 +78,9 @@ class CacheStage:
         since = perf_counter()
         trace = request.trace
         control = controls.read(request.headers)
-        why = "asked" if control.bypass else self._ineligible(request)
+        why = unwanted(request, control, self.settings)
+        if why is None and not self.settings.exact and self.semantic is None and not self.settings.coalesce:
+            why = "off"
         if why is not None:
             return await self._pass_by(request, next, why)
         if self.orders.waiting:
@@ -112,15 +114,6 @@ class CacheStage:
         request.trace.cache, request.trace.cache_why = "bypass", why
         self._count("hasten_cache_bypassed_total", (why,), 1)
         return await next(request)
-
-    def _ineligible(self, request: Request) -> str | None:
-        """Return why ``request`` is neither looked up nor stored, or ``None``."""
-        sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
-        if sampled and not self.settings.sampled:
-            return "sampled"
-        if not self.settings.exact and self.semantic is None and not self.settings.coalesce:
-            return "off"
-        return None
 
     # -- exact
 
@@ -384,6 +377,14 @@ class _AtEnd:
 
     def on_end(self, error: HastenError | None) -> None:
         self._call(error)
+
+
+def unwanted(request: Request, control: Control, settings: Cache) -> str | None:
+    """Return why ``request`` is neither looked up nor stored, whatever is on, or ``None``."""
+    if control.bypass:
+        return "asked"
+    sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
+    return "sampled" if sampled and not settings.sampled else None
 
 
 def _as_hit(trace: Trace, model: str) -> None:

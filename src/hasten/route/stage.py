@@ -15,7 +15,7 @@ from zlib import crc32
 from hasten.budget import budgets_of, skipped
 from hasten.errors import InvalidField
 from hasten.route.book import Book, cost_of
-from hasten.route.cascade import cost_discarded, make_cascades
+from hasten.route.cascade import Cascade, cost_discarded, make_cascades
 from hasten.route.complexity import Complexity
 from hasten.route.conversation import Conversations, Talk, talk_of
 from hasten.route.needs import Needs, context_of, demands, needs_of, required
@@ -113,14 +113,24 @@ class RouteStage:
         self, tiers: Tiers, decision: Decision, request: Request, needs: Needs, next: Handler
     ) -> Reply:
         """Return the chosen tier's answer, judged where there is a cascade and a stronger tier to ask."""
+        found = self.cascade(tiers, decision, request, needs)
+        if found is None:
+            return await next(request)
+        cascade, strong = found
+        return await cascade.answer(request, strong, next)
+
+    def cascade(
+        self, tiers: Tiers, decision: Decision, request: Request, needs: Needs
+    ) -> tuple[Cascade, tuple[str, ...]] | None:
+        """Return who judges the chosen tier's answer, and the models to try where it falls short; ``None``: nobody."""
         cascade = self._cascades.get(tiers.name)
-        if cascade is not None and decision.reason not in UNJUDGED and cascade.applies(request):
-            strong = tiers.above(decision.level, needs)
-            if strong is not None:
-                chain = tiers.chain(strong, needs)
-                chain = tuple(name for name in chain if name != decision.tier.name)
-                return await cascade.answer(request, chain, next)
-        return await next(request)
+        if cascade is None or decision.reason in UNJUDGED or not cascade.applies(request):
+            return None
+        strong = tiers.above(decision.level, needs)
+        if strong is None:
+            return None
+        chain = tiers.chain(strong, needs)
+        return cascade, tuple(name for name in chain if name != decision.tier.name)
 
     def decide(
         self, tiers: Tiers, request: Request, talk: Talk, needs: Needs, judged: bool = True
