@@ -150,15 +150,10 @@ class App:
         if self.cache is not None:
             await self.cache.close()
 
-    def close_book(self, successor: App | None = None) -> None:
-        """Leave what workers tell each other of routing, unless ``successor`` goes on with it."""
-        if self.route is not None:
-            book = self.route.book
-            if successor is None or successor.route is None or successor.route.book is not book:
-                book.close()
-
     def close(self) -> None:
         """Let the engines' connections end with the requests on them; stop learning."""
+        if self.route is not None:
+            self.route.book.close()
         if self.named is not None:
             self.named.close()
         if self.embedding is not None:
@@ -227,10 +222,7 @@ def make_route(
     if not any(model.tiers for model in settings.models.values()):
         return None
     old = former.route if former is not None else None
-    if old is not None and old.book.fits(settings):
-        book = old.book
-    else:
-        book = Book(settings, metrics.gauge, metrics.folder)
+    book = Book(settings, metrics.gauge, metrics.folder, former=old.book if old is not None else None)
     stage = RouteStage(
         settings, Complexity(), dispatch.available, counter(metrics), metrics.folder, book=book
     )

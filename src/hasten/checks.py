@@ -6,6 +6,7 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -18,6 +19,15 @@ from hasten import settings as s
 #: Fields without which a key would say nothing of the answer.
 _DECISIVE = ("messages", "prompt", "input", "model", "tools", "system")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: Where names of another table stand: the table, a key of its entries, and the table that defines them.
+_NAMES = (
+    ("models", "engines", "engines"),
+    ("models", "fallback", "models"),
+    ("models", "tiers", "models"),
+    ("routes", "models", "models"),
+    ("routes", "tenants", "tenants"),
+    ("routes", "to", "models"),
+)
 _OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
 
 #: Takes a problem: the key's path, and what is wrong.
@@ -39,6 +49,7 @@ class Checks:
     def run(self) -> None:
         """Report all that is wrong."""
         settings = self._settings
+        self._check_names()
         self._check_models()
         for name, engine in settings.engines.items():
             if isinstance(engine, s.OpenAIEngine):
@@ -52,16 +63,33 @@ class Checks:
             self._check_route(("routes", name), route)
         self._check_slo(settings.slo)
         given = self._tree.get("server")
-        keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
-        keyless = keyless and not settings.tenants and not settings.server.admin_keys
-        if keyless and not _is_loopback(settings.server.host):
+        keys = isinstance(given, dict) and (given.get("keys") or given.get("admin_keys"))
+        if not keys and not self._names("tenants") and not _is_loopback(settings.server.host):
             self._problem(
                 ("server", "keys"),
                 f"needed when server.host ({settings.server.host}) is not a loopback address",
             )
 
+    def _check_names(self) -> None:
+        """Names that are not defined, wherever they stand: an entry with another problem is no reason to wait."""
+        for table, key, of in _NAMES:
+            for owner, entry in self._names(table).items():
+                given = entry.get(key) if isinstance(entry, dict) else None
+                known = [name for name in self._names(of) if (table, name) != (of, owner)]
+                for i, name in enumerate(given if isinstance(given, list | tuple) else ()):
+                    if isinstance(name, str) and name not in known:
+                        self._unknown_name((table, owner, key, str(i)), name, known)
+                if isinstance(given, str) and key == "to" and given not in known:
+                    self._unknown_name((table, owner, key), given, known)
+        slo = self._names("slo")
+        for table in ("models", "tenants"):
+            named = slo.get(table)
+            for name in named if isinstance(named, dict) else ():
+                if name not in self._names(table):
+                    self._unknown_name(("slo", table, name), name, self._names(table))
+
     def _check_models(self) -> None:
-        engines, models = self._names("engines"), self._names("models")
+        models = self._names("models")
         if not models and not isinstance(self._tree.get("models"), str | list | int):
             self._problem(("models",), "at least one model is needed: a name and the engines that serve it")
         for name, model in self._settings.models.items():
@@ -70,15 +98,10 @@ class Checks:
                 self._problem(
                     (*path, "engines"), "needs engines that serve it, or tiers to choose from: one of the two"
                 )
-            for i, engine_name in enumerate(model.engines):
-                if engine_name not in engines:
-                    self._unknown_name((*path, "engines", str(i)), engine_name, engines)
             for key, others in (("fallback", model.fallback), ("tiers", model.tiers)):
                 for i, other in enumerate(others):
-                    if other not in models or other == name:
-                        rest = [m for m in models if m != name]
-                        self._unknown_name((*path, key, str(i)), other, rest)
-                    elif (known := self._settings.models.get(other)) is not None and known.tiers:
+                    known = self._settings.models.get(other) if other != name else None
+                    if known is not None and known.tiers:
                         self._problem(
                             (*path, key, str(i)), f"{other!r} has tiers itself; name a model with engines"
                         )
@@ -157,21 +180,10 @@ class Checks:
         for i, pattern in enumerate(route.patterns):
             if (wrong := patterns.problem_of(pattern)) is not None:
                 self._problem((*path, "patterns", str(i)), wrong)
-        models, tenants = self._names("models"), self._names("tenants")
-        for key, table, names in (("models", models, route.models), ("tenants", tenants, route.tenants)):
-            for i, name in enumerate(names):
-                if name not in table:
-                    self._unknown_name((*path, key, str(i)), name, table)
-        if route.to is not None and route.to not in models:
-            self._unknown_name((*path, "to"), route.to, models)
         if route.system is None and route.system_mode != s.Route().system_mode:
             self._problem((*path, "system_mode"), "needs system: the text to put before the messages")
 
     def _check_slo(self, slo: s.Slo) -> None:
-        for table, named in (("models", slo.models), ("tenants", slo.tenants)):
-            for name in named:
-                if name not in self._names(table):
-                    self._unknown_name(("slo", table, name), name, self._names(table))
         if slo.webhook is not None:
             try:
                 url = urlsplit(slo.webhook.reveal())
@@ -209,6 +221,27 @@ class Checks:
                 self._problem(
                     (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
                 )
+
+
+def warnings(settings: s.Settings) -> list[str]:
+    """Return what is valid but hardly meant."""
+    found = []
+    for name, model in settings.models.items():
+        for weak, strong in pairwise(model.tiers):
+            lower, upper = settings.models[weak].price, settings.models[strong].price
+            if lower is None or upper is None or lower == upper:
+                continue
+            if upper.input <= lower.input and upper.output <= lower.output:
+                found.append(
+                    f"models.{name}.tiers: {strong} costs less than {weak}, but the weakest stands first"
+                )
+    for name, route in settings.routes.items():
+        ttl = route.cache.ttl
+        if ttl is not None and ttl > settings.cache.ttl:
+            found.append(
+                f"routes.{name}.cache.ttl: {ttl} has no effect above cache.ttl ({settings.cache.ttl:g})"
+            )
+    return found
 
 
 def _is_loopback(host: str) -> bool:

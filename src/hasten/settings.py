@@ -11,6 +11,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from hasten.anatomy import Stage
+
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
@@ -352,8 +354,12 @@ class Objectives(Section, frozen=True):
 
 
 class Slo(Objectives, frozen=True):
-    """The objectives of all requests, and others for a model's or a tenant's. ``webhook``: who is told of alerts."""
+    """The objectives of all requests, and others for a model's or a tenant's. ``webhook``: who is told of alerts.
 
+    ``budget_ms``: what each stage may take, milliseconds.
+    """
+
+    budget_ms: dict[Stage, Positive] = {}
     models: dict[Name, Objectives] = {}
     tenants: dict[Name, Objectives] = {}
     webhook: Secret | None = None

@@ -226,6 +226,8 @@ FAMILIES = (
         "Whether an alert fires, by its severity.",
         ("dimension", "value", "objective", "severity"),
     ),
+    Family("hasten_budget_overspent_total", "counter", "Requests over a stage's budget.", ("stage",)),
+    Family("hasten_budget_skipped_total", "counter", "Left out for want of a budget.", ("stage",)),
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),

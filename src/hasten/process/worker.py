@@ -107,7 +107,6 @@ class Worker:
         if self._webhook is not None:
             self._webhook.close()
         self.app.close()
-        self.app.close_book()
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         if self._sharing is not None:
             await asyncio.wait([self._sharing])
@@ -130,7 +129,6 @@ class Worker:
         self.app.move(self._addresses)
         self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
-        old.close_book(self.app)
         store, former = (app.cache.store if app.cache is not None else None for app in (self.app, old))
         if store is not former:
             self._spawn(self.app.open())
