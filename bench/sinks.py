@@ -1,12 +1,12 @@
 """What it costs a request that others are told of it: p50, p99 and CPU time with each sink, against none.
 
-    python bench/sinks.py [--rounds 20] [--cases jsonl,fifo]
+    python bench/sinks.py [--rounds 12] [--cases jsonl,fifo] [--urgent]
 
-A gateway a case, all up throughout, before nginx with a canned answer. They are asked in turns of a second, in another
-order each round, so that a drift of the machine weighs on all: one connection as fast as it goes, then a fixed rate
-with Poisson arrivals, late ones counted from when they were due. ``off`` runs twice: the difference of the two is the
-noise. The gateways and their threads have one core, the client and the upstream the other. A case is a name and what it
-adds to the settings.
+A gateway a case, all up throughout, before nginx with a canned answer. They are asked in turns, in another order each
+round, so that a drift of the machine weighs on all: one connection as fast as it goes, then a fixed rate with Poisson
+arrivals, late ones counted from when they were due. Neighbours only ever add time, so of the rounds' figures the lower
+quartile is taken; ``off`` runs twice, and the difference of the two is the noise that is left. The gateways and their
+threads have one core, the client and the upstream the other. A case is a name and what it adds to the settings.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from statistics import median
 
 from candidates import MODEL
 from command import attempt, say
@@ -44,16 +43,16 @@ PROMPT = "Tell me in short what this says and what should be done about it. " * 
 
 def fifo(folder: Path) -> str:
     os.mkfifo(folder / "fifo")
-    return f"log: {{path: {folder}/fifo}}"
+    return f"log: {{path: {folder}/fifo, max_pending: 500}}"
 
 
 def hooked(folder: Path) -> str:
     (folder / "hooks.py").write_text(
-        "import re\nMAIL = re.compile(r'[\\w.]+@[\\w.]+')\n"
+        "import re\nCARD = re.compile(r'[0-9]{13,19}')\n"
         "def redact(record):\n"
         "    for name in ('request', 'answer'):\n"
         "        if name in record:\n"
-        "            record[name] = MAIL.sub('***', record[name])\n"
+        "            record[name] = CARD.sub('***', record[name])\n"
         "    return record\n"
     )
     return f"log: {{path: {folder}/hooked.jsonl, prompts: true, redact: 'hooks:redact'}}"
@@ -123,12 +122,14 @@ class Gateway:
         return int(sum(map(float, found)))
 
 
-def closed(gateway: Gateway, seconds: float) -> Iterator[float]:
-    """Ask one request after the other; yield what each took."""
+def closed(gateway: Gateway, seconds: float, think: float = 0.0) -> Iterator[float]:
+    """Ask one request after the other, ``think`` seconds apart; yield what each took."""
     end = time.perf_counter() + seconds
     while (since := time.perf_counter()) < end:
         gateway.ask()
         yield time.perf_counter() - since
+        if think:
+            time.sleep(think)
 
 
 def paced(gateway: Gateway, seconds: float, rate: float, seed: int) -> Iterator[float]:
@@ -146,43 +147,49 @@ def paced(gateway: Gateway, seconds: float, rate: float, seed: int) -> Iterator[
         yield time.perf_counter() - since
 
 
-def measure(gateways: list[Gateway], rounds: int, seconds: float, rate: float) -> None:
+def measure(gateways: list[Gateway], args: argparse.Namespace) -> None:
     shuffle = random.Random(1)
-    for number in range(rounds):
+    for number in range(args.rounds):
         for gateway in shuffle.sample(gateways, len(gateways)):
-            for _ in closed(gateway, 0.1):
+            for _ in closed(gateway, 0.1, args.think):
                 pass
             before = gateway.child.cpu_seconds()
-            took = list(closed(gateway, seconds))
+            took = list(closed(gateway, args.seconds / 4, args.think))
             time.sleep(0.4)  # what it does behind
             gateway.add("cpu us", (gateway.child.cpu_seconds() - before) / len(took) * 1e6)
             gateway.took("one", took)
-            gateway.took("rate", list(paced(gateway, seconds, rate, number)))
+            gateway.took("rate", list(paced(gateway, args.seconds, args.rate, number)))
             time.sleep(0.4)
-        say(f"round {number + 1}/{rounds}")
+        say(f"round {number + 1}/{args.rounds}")
 
 
-def added(gateway: Gateway, base: Gateway, figure: str) -> tuple[float, float, float]:
-    """Return the median over rounds of the difference to ``base``, and its quartiles."""
-    gaps = sorted(a - b for a, b in zip(gateway.figures[figure], base.figures[figure], strict=True))
-    return median(gaps), quantile(gaps, 0.25), quantile(gaps, 0.75)
+def quiet(gateway: Gateway, figure: str) -> float:
+    """Return the lower quartile over the rounds."""
+    return quantile(sorted(gateway.figures[figure]), 0.25)
 
 
 def show(gateways: list[Gateway], rate: float) -> None:
     base = gateways[0]
-    print("Milliseconds; added: median of the rounds' differences to off [quartiles].\n")
+    print("Milliseconds, lower quartiles of the rounds; added: the difference to off.\n")
     print(f"| | one connection: p50 | p99 | added p99 | {rate:g}/s: p50 | p99 | added p99 ", end="")
     print("| CPU µs a request | added | dropped |\n|---|" + "---:|" * 9)
     for gateway in gateways:
         cells = [gateway.name]
-        for way in ("one", "rate"):
-            cells += [f"{median(gateway.figures[f'{way} {q}']):.3f}" for q in ("p50", "p99")]
-            gap, low, high = added(gateway, base, f"{way} p99")
-            cells.append("" if gateway is base else f"{gap:+.3f} [{low:+.3f}, {high:+.3f}]")
-        cells.append(f"{median(gateway.figures['cpu us']):.0f}")
-        cells.append("" if gateway is base else f"{added(gateway, base, 'cpu us')[0]:+.0f}")
-        cells.append(f"{gateway.dropped():,}")
-        print(f"| {' | '.join(cells)} |")
+        for figure, digits in (("one", 3), ("rate", 3), ("cpu us", 0)):
+            if digits:
+                cells.append(f"{quiet(gateway, f'{figure} p50'):.3f}")
+                figure += " p99"
+            cells.append(f"{quiet(gateway, figure):.{digits}f}")
+            more = quiet(gateway, figure) - quiet(base, figure)
+            cells.append("" if gateway is base else f"{more:+.{digits}f}")
+        print(f"| {' | '.join(cells)} | {gateway.dropped():,} |")
+
+
+def urge(pid: int) -> None:
+    """Let all threads of a process go before what others run on this machine, on any core (sched(7), SCHED_FIFO)."""
+    for task in Path(f"/proc/{pid}/task").iterdir():
+        os.sched_setaffinity(int(task.name), range(os.cpu_count() or 1))
+        os.sched_setscheduler(int(task.name), os.SCHED_FIFO, os.sched_param(1))
 
 
 def run(args: argparse.Namespace) -> None:
@@ -202,7 +209,10 @@ def run(args: argparse.Namespace) -> None:
             stack.push(gateways[-1].child)
         for gateway in gateways:
             gateway.ready()
-        measure(gateways, args.rounds, args.seconds, args.rate)
+        if args.urgent:
+            for pid in (os.getpid(), canned.child.process.pid, *(g.child.process.pid for g in gateways)):
+                urge(pid)
+        measure(gateways, args)
         show(gateways, args.rate)
 
 
@@ -210,8 +220,14 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1.0, help="of a turn, each way")
+    parser.add_argument("--rounds", type=int, default=12)
+    parser.add_argument(
+        "--seconds", type=float, default=2.0, help="of a turn at the rate; a fourth as fast as it goes"
+    )
+    parser.add_argument(
+        "--think", type=float, default=0.0, help="seconds between two requests of the first way"
+    )
+    parser.add_argument("--urgent", action="store_true", help="before all that others run here; needs root")
     parser.add_argument("--rate", type=float, default=300.0, help="requests a second")
     parser.add_argument("--cases", default=",".join(CASES), help="default: %(default)s")
     args = parser.parse_args()

@@ -272,9 +272,25 @@ def test_a_parquet_file_that_cannot_be_written_is_given_up(
     assert [one.id for one in read(tmp_path / "log")] == ["3"]
 
 
-def test_what_is_no_parquet_is_skipped(tmp_path: Path) -> None:
-    pytest.importorskip("pyarrow")
-    (tmp_path / "a.parquet").write_bytes(b"PAR1 and no more")
-    reading = read(tmp_path)
-    assert list(reading) == []
-    assert reading.skipped == 1
+@pytest.mark.parametrize("bad", [{0}, {4}, {9}, {2, 3, 7}, set(range(10))])
+def test_a_number_that_does_not_fit_takes_no_other_record_with_it(
+    bad: set[int], tmp_path: Path, parquet: Callable[..., Sink]
+) -> None:
+    sink = parquet()
+    sink.write([line(id=str(i), seed=2**64 - 1 if i in bad else i) for i in range(10)])
+    assert sink.close() == len(bad)
+    assert [one.id for one in read(tmp_path / "log")] == [str(i) for i in range(10) if i not in bad]
+
+
+def test_a_damaged_parquet_file_is_skipped(tmp_path: Path, parquet: Callable[..., Sink]) -> None:
+    sink = parquet()
+    sink.write([line(id=str(i)) for i in range(100)])
+    sink.close()
+    (good,) = (tmp_path / "log").iterdir()
+    data = good.read_bytes()
+    (tmp_path / "log" / "a.parquet").write_bytes(b"PAR1 and no more")
+    (tmp_path / "log" / "b.parquet").write_bytes(data[: len(data) // 2])
+    (tmp_path / "log" / "c.parquet").write_bytes(data[:-60] + b"\xff" * 40 + data[-20:])
+    reading = read(tmp_path / "log")
+    assert len(list(reading)) == 100
+    assert reading.skipped == 3

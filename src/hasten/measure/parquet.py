@@ -121,15 +121,15 @@ class Parquet:
         data, rows = self._lines.getvalue(), self._rows
         self._lines, self._rows = pa.BufferOutputStream(), 0
         try:
-            table = parsed(data)
+            table = pa.concat_tables([SCHEMA.empty_table(), *tables(data)])
             if self._writer is None:
                 self._open()
             assert self._writer is not None
             self._writer.write_table(table)
         except (OSError, pa.ArrowException):
             return rows + self._give_up()
-        self._in_file += rows
-        return 0
+        self._in_file += table.num_rows
+        return rows - int(table.num_rows)
 
     def _open(self) -> None:
         moment = datetime.fromtimestamp(self._wall(), UTC).strftime("%Y%m%dT%H%M%S")
@@ -178,15 +178,26 @@ class Parquet:
         return f"<Parquet {self._folder}, {self._rows} rows held, {self._in_file} in {self._path.name}>"
 
 
-def parsed(lines: pa.Buffer) -> pa.Table:
-    """Return JSON lines as a table; raise :class:`pyarrow.ArrowInvalid` if they are none."""
-    return pyarrow.json.read_json(
-        pa.BufferReader(lines),
-        read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=lines.size + 1),
-        parse_options=pyarrow.json.ParseOptions(
-            explicit_schema=SCHEMA, unexpected_field_behavior="ignore", newlines_in_values=False
-        ),
-    )
+def tables(lines: pa.Buffer) -> Iterator[pa.Table]:
+    """Return JSON lines as tables: one, but for lines that do not fit, such as a seed of more than 64 bits.
+
+    These are left out; what is before and behind them is found by halves.
+    """
+    try:
+        yield pyarrow.json.read_json(
+            pa.BufferReader(lines),
+            read_options=pyarrow.json.ReadOptions(use_threads=False, block_size=lines.size + 1),
+            parse_options=pyarrow.json.ParseOptions(
+                explicit_schema=SCHEMA, unexpected_field_behavior="ignore", newlines_in_values=False
+            ),
+        )
+    except pa.ArrowInvalid:
+        middle = lines.to_pybytes().find(b"\n", lines.size // 2, -1) + 1
+        if not middle:
+            middle = lines.to_pybytes().rfind(b"\n", 0, lines.size // 2) + 1
+        if middle:
+            yield from tables(lines.slice(0, middle))
+            yield from tables(lines.slice(middle))
 
 
 def rows(path: Path) -> Iterator[dict[str, Any]]:

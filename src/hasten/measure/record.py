@@ -19,6 +19,8 @@ from hasten.trace import Trace
 
 VERSION = 1
 
+MODEL_CHARS = 128  # of a client's text, which need not be a model's name
+
 #: How each line of the log begins; nothing inside of a line can look like it, as quotes are escaped there.
 _BEGIN = b'{"v":'
 
@@ -88,7 +90,7 @@ def record_of(trace: Trace) -> Record:
         status=trace.status,
         duration_ms=_ms(trace.duration),
         tenant=trace.tenant,
-        model=trace.model if trace.engine else "",
+        model=trace.model[:MODEL_CHARS],
         served_model=trace.served_model if trace.served_model != trace.model else "",
         engine=trace.engine,
         provider=trace.provider,
@@ -186,6 +188,10 @@ class Reading:
             for row in rows(path):
                 yield msgspec.convert(row, Record)
         except (ValueError, msgspec.ValidationError):  # no Parquet, or somebody else's
+            self.skipped += 1
+        except OSError as exc:  # without a number it is Arrow's own: the file is damaged
+            if exc.errno is not None:
+                raise
             self.skipped += 1
 
     def __repr__(self) -> str:
