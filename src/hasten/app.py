@@ -30,7 +30,7 @@ from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import effect, prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.overview import EngineSeen, Overview
-from hasten.measure.transcript import keep_transcript
+from hasten.measure.transcript import Keep
 from hasten.route.admin import Admin as RouteAdmin
 from hasten.route.book import Book
 from hasten.route.complexity import Complexity
@@ -49,8 +49,8 @@ def stages(
 ) -> list[Stage]:
     """Return the stages between accept and the engines, in the order in which a request meets them."""
     stack: list[Stage] = []
-    if settings.log.prompts:
-        stack.append(keep_transcript)
+    if settings.log.access and (settings.log.prompts or settings.log.hash_key is not None):
+        stack.append(Keep(settings.log))
     stack += [stage for stage in (named, cache, route) if stage is not None]
     # compress and schedule take their places here.
     return stack

@@ -6,6 +6,7 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import msgspec
 
 from hasten import patterns
 from hasten import settings as s
+from hasten.hooks import hook
 
 #: Fields without which a key would say nothing of the answer.
 _DECISIVE = ("messages", "prompt", "input", "model", "tools", "system")
@@ -54,9 +56,7 @@ class Checks:
         for name, engine in settings.engines.items():
             if isinstance(engine, s.OpenAIEngine):
                 self._check_openai(("engines", name), engine)
-        folder = Path(settings.log.path).parent if settings.log.path is not None else None
-        if folder is not None and not folder.is_dir():
-            self._problem(("log", "path"), f"there is no folder {folder}")
+        self._check_log(settings.log)
         self._check_cache(settings.cache)
         self._check_tenants(settings)
         for name, route in settings.routes.items():
@@ -138,6 +138,25 @@ class Checks:
             self._problem((*path, "learn", "path"), f"there is no folder {Path(kept).parent}")
         if sum(model.route.learn.path == kept for model in self._settings.models.values()) > 1:
             self._problem((*path, "learn", "path"), "each model needs a file of its own")
+
+    def _check_log(self, log: s.Log) -> None:
+        folder = Path(log.path).parent if log.path is not None else None
+        if folder is not None and not folder.is_dir():
+            self._problem(("log", "path"), f"there is no folder {folder}")
+        if log.format == "parquet":
+            if log.path is None:
+                self._problem(("log", "path"), "needed with format: parquet: the folder for its files")
+            elif Path(log.path).exists() and not Path(log.path).is_dir():
+                self._problem(
+                    ("log", "path"), f"{log.path} is no folder: format: parquet writes several files"
+                )
+            if find_spec("pyarrow") is None:
+                self._problem(("log", "format"), "pyarrow is not installed: pip install 'hasten[parquet]'")
+        if log.redact is not None:
+            try:
+                hook(log.redact)
+            except ValueError as exc:
+                self._problem(("log", "redact"), str(exc))
 
     def _check_cache(self, cache: s.Cache) -> None:
         if cache.store == "disk" and cache.path is None:

@@ -241,12 +241,22 @@ class Circuit(Section, frozen=True):
 
 
 class Log(Section, frozen=True):
-    """The access log: JSON lines. ``path``: a file, or standard output. ``prompts``: also log both bodies."""
+    """The request log.
+
+    ``path``: a file or, of ``parquet``, a folder; by default standard output. ``prompts``: also log both texts.
+    ``redact``: ``package.module:function`` that sees each record first. ``hash_key``: makes the hashes that tell which
+    prompts begin alike. ``file_seconds``: how long a Parquet file stays open.
+    """
 
     access: bool = True
+    format: Literal["jsonl", "parquet"] = "jsonl"
     path: str | None = None
     prompts: bool = False
+    redact: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")] | None = None
+    hash_key: Secret | None = None
+    file_seconds: Positive = 300.0
     max_pending: Count = 10_000
+    max_pending_bytes: Annotated[int, msgspec.Meta(ge=65536)] = 64 * 1024 * 1024
 
 
 class Semantic(Section, frozen=True):

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hasten.accept.wire import Encoder, openai_error
 from hasten.anatomy import parts
 from hasten.errors import ClientGone, HastenError, ShuttingDown
+from hasten.fields import asked_of
 from hasten.trace import Trace, timing
 from hasten.types import Chunk, Reply, Request, Stream
 
@@ -109,6 +110,7 @@ class Exchange:
                 self._request = request
                 trace.model = request.model
                 trace.stream = request.stream
+                trace.asked = asked_of(request.fields, len(body))
                 trace.span("accept", trace.t0)
                 reply = await self._server.handler(request)
                 if reply.stream is None:

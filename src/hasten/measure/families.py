@@ -60,7 +60,10 @@ FAMILIES = (
     Family("hasten_engine_in_flight", "gauge", "Requests at an engine.", ("engine",)),
     Family("hasten_engine_ready", "gauge", "Workers that may send requests to the engine.", ("engine",)),
     Family(
-        "hasten_access_log_dropped_total", "counter", "Access log lines dropped because the sink was slow."
+        "hasten_request_log_dropped_total",
+        "counter",
+        "Records of the request log that were dropped, by reason.",
+        ("reason",),
     ),
     Family("hasten_settings_reloads_total", "counter", "Reloads of the settings, by outcome.", ("outcome",)),
     Family("gen_ai_server_request_duration_seconds", "histogram", "End to end (E2E).", _GEN_AI, _DURATION),
