@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from urllib.parse import unquote
 
 import msgspec
@@ -26,7 +25,7 @@ from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
-from hasten.measure import effect, prometheus, totals
+from hasten.measure import cost, effect, prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.transcript import keep_transcript
 from hasten.route.admin import Admin as RouteAdmin
@@ -86,7 +85,7 @@ class App:
         )
         count = counter(metrics)
         self.route = make_route(settings, metrics, self.dispatch, former)  # first: it may refuse its settings
-        self.cache = make_cache(settings, count, metrics.folder, former)
+        self.cache = make_cache(settings, metrics, former)
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
@@ -167,21 +166,20 @@ def counter(metrics: Metrics) -> Count:
     return lambda name, labels, amount: metrics.gauge(name, *labels).add(amount)
 
 
-def make_cache(
-    settings: Settings, count: Count, folder: Path | None, former: App | None
-) -> CacheStage | None:
+def make_cache(settings: Settings, metrics: Metrics, former: App | None) -> CacheStage | None:
     """Return the cache stage, ``None`` if all of it is off; with the store and models of ``former`` where they fit."""
     given = settings.cache
     if not given.exact and given.semantic is False and not given.coalesce:
         return None
+    count, folder, paid = counter(metrics), metrics.folder, metrics.cost.record
     old = former.cache if former is not None else None
     if old is not None and old.settings == given:
-        return CacheStage(settings, old.store, old.semantic, count, old.report, old.orders)
+        return CacheStage(settings, old.store, old.semantic, count, old.report, old.orders, paid=paid)
     store, report = make_store(given, count), Report()
     find = partial(weights.resolve, EMBEDDER)
     semantic = make_semantic(given, store, report, find, count)
     orders = Orders(store, semantic, report, Board(folder / "orders") if folder is not None else None)
-    return CacheStage(settings, store, semantic, count, report, orders)
+    return CacheStage(settings, store, semantic, count, report, orders, paid=paid)
 
 
 def take_embedding(settings: Settings, cache: CacheStage | None, former: App | None) -> Embedding | None:
@@ -259,6 +257,17 @@ def httpx_engine(name: str, settings: OpenAISettings) -> OpenAIEngine:
     return HttpxEngine(name, settings)
 
 
+def add_views(router: Router, app: App) -> None:
+    """Add the admin's pages that only look."""
+    looks: dict[str, Callable[[str | None], dict[str, object]]] = {
+        "latency": app.metrics.latency.view,
+        "slo": app.metrics.slo.view,
+        "cost": lambda tenant: cost.view(app.metrics.series(), tenant),
+    }
+    for path, look in looks.items():
+        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
+
+
 def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     """Return the routes: hot paths to wire formats, others to pages."""
     router = Router()
@@ -283,8 +292,7 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
         router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
         router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
-    for path, look in (("latency", app.metrics.latency.view), ("slo", app.metrics.slo.view)):
-        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
+    add_views(router, app)
 
     names = list(app.settings.models)
 

@@ -29,6 +29,7 @@ from hasten.cache.semantic.policy import SemanticCache
 from hasten.cache.store.base import Ready
 from hasten.errors import HastenError, StoreError
 from hasten.settings import Settings
+from hasten.tokens import Said, fill
 from hasten.trace import Trace
 from hasten.types import Chunk, Handler, Reply, Request
 
@@ -44,7 +45,10 @@ MAX_RENEWALS = 64  # answers renewed in the background at a time
 
 
 class CacheStage:
-    """One worker's cache under one configuration. ``clock``: Unix seconds."""
+    """One worker's cache under one configuration.
+
+    ``clock``: Unix seconds. ``paid``: takes the record of a request that no client waits for.
+    """
 
     def __init__(
         self,
@@ -55,6 +59,7 @@ class CacheStage:
         report: Report,
         orders: Orders | None = None,
         clock: Callable[[], float] = time,
+        paid: Callable[[Trace], None] = lambda trace: None,
     ) -> None:
         self.settings = settings.cache
         self.keys = Keys(settings)
@@ -64,6 +69,7 @@ class CacheStage:
         self.orders = orders or Orders(store, semantic, report)
         self._count = count
         self._clock = clock
+        self._paid = paid
         self._flights: dict[Form, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing: set[bytes] = set()
@@ -149,6 +155,7 @@ class CacheStage:
         trace.cache = kind
         trace.cache_why = f"{why}; stored {age} s ago by {entry.engine}"
         trace.input_tokens, trace.output_tokens = entry.input_tokens, entry.output_tokens
+        trace.estimated = entry.estimated
         trace.finish_reason = entry.finish_reason
         _as_hit(trace, entry.model)
         self._count("hasten_cache_saved_seconds_total", (), entry.took)
@@ -219,6 +226,7 @@ class CacheStage:
             return
         if reply.event is not None:
             request.trace.saw(reply.event)
+            fill(request.trace, request, Said([reply.event]))
         why = recording.refuse_whole(request, reply, self.settings)
         self._keep(why, asked, reply.body, False, reply.content_type)
 
@@ -228,6 +236,9 @@ class CacheStage:
         used = recording.usage_of(flight.chunks)
         if used is not None and used.usage is not None:
             asked.request.trace.saw_usage(used.usage)
+        if why is None and asked.request.trace.output_tokens is None:
+            said = Said([chunk.event for chunk in flight.chunks])
+            fill(asked.request.trace, asked.request, said)
         self._keep(why, asked, b"".join([chunk.raw for chunk in flight.chunks]), True, content_type)
 
     def _keep(self, why: str | None, asked: Asked, body: bytes, streamed: bool, content_type: bytes) -> None:
@@ -294,6 +305,8 @@ class CacheStage:
             self._count("hasten_cache_renewals_total", (outcome,), 1)
             self._count("hasten_cache_renewal_tokens_total", ("input",), trace.input_tokens or 0)
             self._count("hasten_cache_renewal_tokens_total", ("output",), trace.output_tokens or 0)
+            trace.cache = "renewal"
+            self._paid(trace)
 
         self._later(renew())
         return ", stale, being renewed"

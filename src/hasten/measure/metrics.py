@@ -13,6 +13,7 @@ from time import time
 
 from hasten.anatomy import parts
 from hasten.dials import wilson
+from hasten.measure import cost
 from hasten.measure.effect import route_effect
 from hasten.measure.latency import Latency
 from hasten.measure.prometheus import render
@@ -250,6 +251,7 @@ FAMILIES = (
         "Whether an alert fires, by its severity.",
         ("dimension", "value", "objective", "severity"),
     ),
+    *cost.FAMILIES,
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
@@ -280,6 +282,7 @@ class Metrics:
         self.worker = worker
         self.latency = Latency()
         self.slo = Slo(Settings())
+        self.cost = cost.Cost(self.registry)
         self.gauges: list[Callable[[], None]] = [self._process]
         # Of each request: a look into the registry takes twice as long.
         value, histogram = self.registry.value, self.registry.histogram
@@ -311,6 +314,7 @@ class Metrics:
             self._stages(stage).observe(seconds)
         if trace.engine:
             self._record_call(trace)
+            self.cost.record(trace)
         self.latency.record(trace)
         self.slo.record(trace)
 
@@ -330,9 +334,8 @@ class Metrics:
                 call.tpot.observe(tpot)
         if trace.input_tokens is not None:
             call.input.observe(trace.input_tokens)
-        output = trace.output_tokens if trace.output_tokens is not None else trace.tokens_seen
-        if output:
-            call.output.observe(output)
+        if trace.output_tokens:
+            call.output.observe(trace.output_tokens)
 
     def update_gauges(self) -> None:
         """Write the gauges; called once a second, and before a scrape."""
@@ -346,7 +349,7 @@ class Metrics:
 
     def page(self, admin: bool = False) -> bytes:
         """Return the metrics of all workers in Prometheus's text format. ``admin``: tenants may be named."""
-        series = self.series()
+        series = self.series() if admin else cost.anonymous(self.series())
         series.update(false_hit_rate(series))
         series.update(route_effect(series))
         series.update(self.latency.series(admin))

@@ -30,6 +30,8 @@ class Record(msgspec.Struct, omit_defaults=True):
     input_tokens: int | None = None
     output_tokens: int | None = None
     cached_tokens: int | None = None
+    tokens_estimated: bool = False
+    cost: float | None = None
     finish_reason: str | None = None
     error: str | None = None
     cache: str = ""
@@ -64,6 +66,8 @@ def record_of(trace: Trace) -> Record:
         input_tokens=trace.input_tokens,
         output_tokens=trace.output_tokens,
         cached_tokens=trace.cached_tokens,
+        tokens_estimated=trace.estimated,
+        cost=trace.cost,
         finish_reason=trace.finish_reason,
         error=trace.error,
         cache=trace.cache,
