@@ -15,7 +15,7 @@ as a weak answer that had to be raised: losses are counted for themselves, so bo
 from __future__ import annotations
 
 from collections.abc import Mapping
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 from hasten.measure.ledger import OTHER, VALUES
@@ -45,9 +45,26 @@ RENEWAL = "renewal"  # as Trace.cache: an answer that was asked for anew, and th
 
 def cost_of(price: Price, given: int, cached: int, said: int) -> float:
     """Return what tokens cost; ``cached``: how many of ``given`` the engine took from its cache."""
-    cached = min(cached, given)
-    kept = price.input if price.cached_input is None else price.cached_input
-    return ((given - cached) * price.input + cached * kept + said * price.output) / 1e6
+    cost = given * price.input + said * price.output
+    if cached and price.cached_input is not None:
+        cost += min(cached, given) * (price.cached_input - price.input)
+    return cost / 1e6
+
+
+class _Row:
+    """The counters of a model and a tenant that most requests need."""
+
+    __slots__ = ("baseline", "cached", "input", "output", "requests", "spent")
+
+    def __init__(self, registry: Registry, model: str, tenant: str) -> None:
+        self.requests, self.spent, self.baseline = (
+            registry.value(f"hasten_cost_{name}total", model, tenant)
+            for name in ("requests_", "", "baseline_")
+        )
+        self.input, self.output, self.cached = (
+            registry.value("hasten_tokens_total", model, tenant, kind)
+            for kind in ("input", "output", "cached")
+        )
 
 
 class Cost:
@@ -55,6 +72,7 @@ class Cost:
 
     def __init__(self, registry: Registry) -> None:
         self._of = cache(registry.value)  # a look into the registry takes twice as long
+        self._row = cache(partial(_Row, registry))
         self._tenants: set[str] = set()
         self._prices: dict[str, Price] = {}
         self._strongest: dict[str, str] = {}
@@ -66,58 +84,63 @@ class Cost:
 
     def record(self, trace: Trace) -> None:
         """Count one finished request, and note on ``trace`` what it cost."""
-        if not trace.engine or (
-            trace.input_tokens is None and trace.output_tokens is None and not trace.discarded
-        ):
+        given, said = trace.input_tokens, trace.output_tokens
+        if not trace.engine or (given is None and said is None and not trace.discarded):
             return  # it used nothing
-        model, tenant = trace.served_model, self._tenant(trace.tenant)
+        model, tenant = trace.served_model, trace.tenant
+        if tenant not in self._tenants:
+            tenant = self._tenant(tenant)
+        row = self._row(model, tenant)
         hit = trace.engine == "cache"
-        given, said = trace.input_tokens or 0, trace.output_tokens or 0
-        kept = 0 if hit else trace.cached_tokens or 0
+        used = (given or 0, 0 if hit else trace.cached_tokens or 0, said or 0)
         spent, unknown = 0.0, None
-        if hit:
-            trace.cost = 0.0
-        else:
-            for used in ((model, given, kept, said), *((m, i, 0, o) for m, i, o in trace.discarded)):
-                cost = self._paid(tenant, *used)
-                if cost is None:
-                    unknown = used[0]
-                else:
-                    spent += cost
-            trace.cost = spent if unknown is None else None
+        if not hit:
+            cost = self._paid(row, model, used)
+            spent, unknown = (0.0, model) if cost is None else (cost, None)
+            for other, *amounts in trace.discarded:
+                cost = self._paid(self._row(other, tenant), other, (amounts[0], 0, amounts[1]))
+                spent, unknown = (spent, other) if cost is None else (spent + cost, unknown)
             if trace.estimated:
-                self._of("hasten_tokens_estimated_total", model, tenant).add(given + said)
-        if trace.on_cost is not None and trace.cost is not None:
-            trace.on_cost(trace.cost)
+                self._of("hasten_tokens_estimated_total", model, tenant).add(used[0] + used[2])
+        if unknown is None:
+            trace.cost = spent
+            if trace.on_cost is not None:
+                trace.on_cost(spent)
         trace.on_cost = None
         if trace.cache == RENEWAL:
             self._saved(tenant, "cache", -spent)
             return
-        self._of("hasten_cost_requests_total", model, tenant).add()
-        own = self._prices.get(model)
-        asked = self._strongest.get(trace.model, trace.model)
-        price = self._prices.get(asked)
+        row.requests.add()
+        own, asked = self._prices.get(model), self._strongest.get(trace.model, trace.model)
+        price = own if asked == model else self._prices.get(asked)
         if own is None or price is None or unknown is not None:
+            row.baseline.add(spent)
             self._of("hasten_cost_unpriced_total", unknown or (model if own is None else asked), tenant).add()
-            self._of("hasten_cost_baseline_total", model, tenant).add(spent)
             return
-        baseline = cost_of(price, given, kept, said)
-        self._of("hasten_cost_baseline_total", model, tenant).add(baseline)
         if hit:
-            spent = cost_of(own, given, 0, said)  # by the cache; what is left, by routing
-            self._saved(tenant, "cache", spent)
-        self._saved(tenant, "routing", baseline - spent)
+            worth = cost_of(own, *used)
+            self._saved(tenant, "cache", worth)
+        else:
+            worth = spent
+        if price is own and not trace.discarded:
+            row.baseline.add(worth)
+            return
+        baseline = cost_of(price, *used)
+        row.baseline.add(baseline)
+        self._saved(tenant, "routing", baseline - worth)
 
-    def _paid(self, tenant: str, model: str, given: int, kept: int, said: int) -> float | None:
-        """Count what an engine took; return what it cost, ``None`` if the price is not known."""
-        for kind, amount in (("input", given), ("output", said), ("cached", kept)):
-            if amount:
-                self._of("hasten_tokens_total", model, tenant, kind).add(amount)
+    def _paid(self, row: _Row, model: str, used: tuple[int, int, int]) -> float | None:
+        """Count what an engine took: tokens in, of them cached, out; return their cost, ``None`` if it is not known."""
+        given, kept, said = used
+        row.input.add(given)
+        row.output.add(said)
+        if kept:
+            row.cached.add(kept)
         price = self._prices.get(model)
         if price is None:
             return None
         cost = cost_of(price, given, kept, said)
-        self._of("hasten_cost_total", model, tenant).add(cost)
+        row.spent.add(cost)
         return cost
 
     def _saved(self, tenant: str, by: str, amount: float) -> None:
@@ -126,10 +149,9 @@ class Cost:
             self._of(name, tenant, by).add(abs(amount))
 
     def _tenant(self, name: str) -> str:
-        if name not in self._tenants:
-            if len(self._tenants) >= VALUES:
-                return OTHER
-            self._tenants.add(name)
+        if len(self._tenants) >= VALUES:
+            return OTHER
+        self._tenants.add(name)
         return name
 
 
