@@ -146,6 +146,11 @@ def test_llama_cpps_timings_count_tokens_too() -> None:
     trace = Trace()
     trace.saw_timings({"prompt_n": 4, "cache_n": 6, "predicted_n": 7, "prompt_ms": 1.0, "predicted_ms": 2.0})
     assert (trace.input_tokens, trace.cached_tokens, trace.output_tokens) == (10, 6, 7)
+    trace.saw_timings({"prompt_n": 4, "cache_n": 6, "predicted_n": 8})
+    assert trace.output_tokens == 8
+    trace.saw_usage(Usage(prompt_tokens=11, completion_tokens=8))
+    trace.saw_timings({"prompt_n": 4, "cache_n": 6, "predicted_n": 8})
+    assert (trace.input_tokens, trace.output_tokens) == (11, 8)
 
 
 # -- through the gateway

@@ -177,7 +177,8 @@ class Trace:
             self.engine_prefill, self.engine_decode = max(0.0, prefill / 1e3), max(0.0, decode / 1e3)
         if self.cached_tokens is None and isinstance(cached, int):
             self.cached_tokens = cached
-        if self.input_tokens is None and isinstance(given, int) and isinstance(said, int):
+        # With ``timings_per_token`` each event has some: the last ones hold, unless usage has said as much.
+        if isinstance(given, int) and isinstance(said, int) and said > (self.output_tokens or 0):
             self.input_tokens = given + (cached if isinstance(cached, int) else 0)
             self.output_tokens = said
 
