@@ -15,6 +15,7 @@ PAGE = (DOCS / "configuration.md").read_text()
 SECTIONS = [
     settings.Server,
     settings.Model,
+    settings.Price,
     settings.Routing,
     settings.Learn,
     settings.Circuit,
@@ -34,6 +35,7 @@ HEADINGS = {
     settings.Semantic: "### cache.semantic",
     settings.Redis: "### cache.redis",
     settings.RouteCache: "### routes.cache",
+    settings.Price: "### models.price",
     settings.Routing: "### models.route",
     settings.Learn: "### models.route.learn",
     settings.Cascade: "### models.route.cascade",

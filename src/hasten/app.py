@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
-from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
@@ -27,7 +26,7 @@ from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
 from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
-from hasten.measure import effect, prometheus, totals
+from hasten.measure import cost, effect, prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.overview import EngineSeen, Overview
 from hasten.measure.transcript import Keep
@@ -88,13 +87,11 @@ class App:
         )
         count = counter(metrics)
         self.route = make_route(settings, metrics, self.dispatch, former)  # first: it may refuse its settings
-        self.cache = make_cache(settings, count, metrics.folder, former)
+        self.cache = make_cache(settings, metrics, former)
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
         self.loads: Mapping[str, object] = {}  # by engine, what it tells of its load
-        #: What requests cost and saved, of a tenant or of all; ``None``: not known.
-        self.cost: Callable[[str | None], dict[str, Any] | None] = lambda tenant: None
         self.router = make_router(self, is_ready)
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
@@ -167,21 +164,20 @@ def counter(metrics: Metrics) -> Count:
     return lambda name, labels, amount: metrics.gauge(name, *labels).add(amount)
 
 
-def make_cache(
-    settings: Settings, count: Count, folder: Path | None, former: App | None
-) -> CacheStage | None:
+def make_cache(settings: Settings, metrics: Metrics, former: App | None) -> CacheStage | None:
     """Return the cache stage, ``None`` if all of it is off; with the store and models of ``former`` where they fit."""
     given = settings.cache
     if not given.exact and given.semantic is False and not given.coalesce:
         return None
+    count, folder, paid = counter(metrics), metrics.folder, metrics.cost.record
     old = former.cache if former is not None else None
     if old is not None and old.settings == given:
-        return CacheStage(settings, old.store, old.semantic, count, old.report, old.orders)
+        return CacheStage(settings, old.store, old.semantic, count, old.report, old.orders, paid=paid)
     store, report = make_store(given, count), Report()
     find = partial(weights.resolve, EMBEDDER)
     semantic = make_semantic(given, store, report, find, count)
     orders = Orders(store, semantic, report, Board(folder / "orders") if folder is not None else None)
-    return CacheStage(settings, store, semantic, count, report, orders)
+    return CacheStage(settings, store, semantic, count, report, orders, paid=paid)
 
 
 def take_embedding(settings: Settings, cache: CacheStage | None, former: App | None) -> Embedding | None:
@@ -263,13 +259,13 @@ def add_watch(router: Router, app: App) -> None:
         members = app.dispatch.members.items()
         return [EngineSeen(name, m.engine.provider, m.state, app.loads.get(name)) for name, m in members]
 
+    def costs(tenant: str | None) -> dict[str, Any]:
+        return cost.view(app.metrics.registry.collect(cost.PREFIXES), tenant)
+
     watch, cached = app.metrics.watch, app.cache is not None
-    overview = Overview(watch, app.metrics.registry.collect, engines, cached, lambda tenant: app.cost(tenant))
-    for path, look in (
-        ("latency", watch.latency.view),
-        ("slo", watch.slo.view),
-        ("overview", overview.view),
-    ):
+    overview = Overview(watch, app.metrics.registry.collect, engines, cached, costs)
+    looks = {"latency": watch.latency.view, "slo": watch.slo.view, "cost": costs, "overview": overview.view}
+    for path, look in looks.items():
         router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
     router.get("/admin/requests", Route("admin", page=pages.search(watch.exemplars.search), admin=True))
     router.get("/admin/requests/", Route("admin", page=pages.item(watch.exemplars.one), admin=True))

@@ -106,6 +106,12 @@ class Checks:
                             (*path, key, str(i)), f"{other!r} has tiers itself; name a model with engines"
                         )
             self._check_routing(path, model)
+            price = model.price
+            if price is not None and price.cached_input is not None and price.cached_input > price.input:
+                self._problem(
+                    (*path, "price", "cached_input"),
+                    f"expected at most the price of other input, {price.input:g}",
+                )
 
     def _check_routing(self, path: tuple[str, ...], model: s.Model) -> None:
         if not model.tiers:

@@ -145,10 +145,14 @@ EngineSettings = OpenAIEngine | LlamaEngine
 
 
 class Price(Section, frozen=True):
-    """What a million tokens cost, in one currency for all models."""
+    """What a million tokens cost, in one currency for all models.
+
+    ``cached_input``: those of the prompt that the engine took from its cache; ``None``: as others.
+    """
 
     input: Amount = 0.0
     output: Amount = 0.0
+    cached_input: Amount | None = None
 
 
 class Hold(Section, frozen=True):

@@ -7,6 +7,7 @@ Times are seconds of ``time.perf_counter``; durations are seconds unless a name 
 from __future__ import annotations
 
 import random
+from collections.abc import Callable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
@@ -57,17 +58,20 @@ class Trace:
         "cache_why",
         "cached_tokens",
         "complexity",
+        "cost",
         "discarded",
         "endpoint",
         "engine",
         "engine_decode",
         "engine_prefill",
         "error",
+        "estimated",
         "finish_reason",
         "id",
         "input_tokens",
         "model",
         "named",
+        "on_cost",
         "output_tokens",
         "parent",
         "parts",
@@ -113,7 +117,8 @@ class Trace:
         self.input_tokens: int | None = None
         self.output_tokens: int | None = None
         self.cached_tokens: int | None = None
-        self.tokens_seen = 0  # non-empty events; stands in for output_tokens where no usage is sent
+        self.estimated = False  # tokens counted by the gateway, as the engine sent no usage
+        self.tokens_seen = 0  # non-empty events
         self.attempts = 0
         #: Stages with their begin and end, in order of their end. See :mod:`hasten.anatomy`.
         self.spans: list[tuple[str, float, float]] = []
@@ -130,6 +135,10 @@ class Trace:
         self.side = ""  # of the routing dial; empty where the client chose
         #: Answers paid for and not served: model, tokens in, tokens out.
         self.discarded: list[tuple[str, int, int]] = []
+        self.cost: float | None = (
+            None  # in the prices' currency; ``None``: no price is known, or nothing was used
+        )
+        self.on_cost: Callable[[float], None] | None = None  # hears of it once
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""
@@ -169,14 +178,19 @@ class Trace:
             self.cached_tokens = cached
 
     def saw_timings(self, timings: object) -> None:
-        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens taken from its cache."""
+        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens if it sends no usage."""
         if not isinstance(timings, dict):  # some other server's
             return
         prefill, decode, cached = map(timings.get, ("prompt_ms", "predicted_ms", "cache_n"))
+        given, said = timings.get("prompt_n"), timings.get("predicted_n")
         if isinstance(prefill, int | float) and isinstance(decode, int | float):
             self.engine_prefill, self.engine_decode = max(0.0, prefill / 1e3), max(0.0, decode / 1e3)
         if self.cached_tokens is None and isinstance(cached, int):
             self.cached_tokens = cached
+        # With ``timings_per_token`` each event has some: the last ones hold, unless usage has said as much.
+        if isinstance(given, int) and isinstance(said, int) and said > (self.output_tokens or 0):
+            self.input_tokens = given + (cached if isinstance(cached, int) else 0)
+            self.output_tokens = said
 
     @property
     def way(self) -> str:
@@ -196,7 +210,8 @@ class Trace:
     @property
     def tpot(self) -> float | None:
         """Time per output token after the first, (E2E - TTFT) / (output tokens - 1), seconds."""
-        tokens = self.output_tokens or self.tokens_seen
+        # A stream's events mostly are its tokens, so they are nearer than an estimate by the text.
+        tokens = self.tokens_seen if self.estimated else self.output_tokens or self.tokens_seen
         if self.t_first is None or self.t_last is None or tokens < 2:
             return None
         return (self.t_last - self.t_first) / (tokens - 1)

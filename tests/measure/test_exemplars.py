@@ -145,8 +145,9 @@ def test_the_nearest_to_a_percentile_come_first() -> None:
 def test_what_a_request_shows() -> None:
     clock = FakeClock(1200.0)
     exemplars = kept(clock)
-    exemplars.price = lambda trace: 0.25
-    trace = named(2.0, 0.5, stream=True, reasons=["a: circuit_open"], tenant="acme", input_tokens=7)
+    trace = named(
+        2.0, 0.5, stream=True, reasons=["a: circuit_open"], tenant="acme", input_tokens=7, cost=0.25
+    )
     trace.spans = [("accept", 100.0, 100.1), ("upstream", 100.1, 100.5)]
     exemplars.record(trace)
     settle(exemplars, clock)
@@ -229,7 +230,7 @@ async def test_workers_share_over_the_shelf(tmp_path: Path) -> None:
 
 def test_a_slice_too_old_is_not_heard() -> None:
     clock = FakeClock(1200.0)
-    one, other = Slices(lambda trace: None, clock), Slices(lambda trace: None, clock)
+    one, other = Slices(clock), Slices(clock)
     one.add([named(1.0)])
     clock.advance(10)
     (sealed,) = one.tick()

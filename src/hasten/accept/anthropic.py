@@ -122,7 +122,7 @@ class AnthropicWire:
                 "content": content,
                 "stop_reason": STOP_REASONS.get(choice.finish_reason or "stop", "end_turn"),
                 "stop_sequence": None,
-                "usage": usage_of(event.usage),
+                "usage": usage_of(request.trace),
             }
         )
 

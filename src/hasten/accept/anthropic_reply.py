@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from hasten.errors import EngineStatus, HastenError
-from hasten.types import Chunk, Delta, Event, Request, Usage
+from hasten.trace import Trace
+from hasten.types import Chunk, Delta, Event, Request
 
 Block = dict[str, Any]
 
@@ -48,15 +49,12 @@ def arguments_of(text: object) -> Any:
     return made if isinstance(made, dict) else {"_raw": text}
 
 
-def usage_of(usage: Usage | None) -> dict[str, int]:
+def usage_of(trace: Trace) -> dict[str, int]:
     """Return Anthropic's counts, which tell cached tokens apart from the others."""
-    prompt = (usage.prompt_tokens if usage else None) or 0
-    cached = ((usage.prompt_tokens_details if usage else None) or {}).get("cached_tokens")
-    if not isinstance(cached, int):
-        cached = 0
+    cached = trace.cached_tokens or 0
     return {
-        "input_tokens": max(0, prompt - cached),
-        "output_tokens": (usage.completion_tokens if usage else None) or 0,
+        "input_tokens": max(0, (trace.input_tokens or 0) - cached),
+        "output_tokens": trace.output_tokens or 0,
         "cache_creation_input_tokens": 0,
         "cache_read_input_tokens": cached,
     }
@@ -90,15 +88,12 @@ class AnthropicEncoder:
         self._index = -1
         self._open = ""  # the kind of the block that is open: "text", "thinking", "tool_use 0"
         self._stop_reason = "end_turn"
-        self._usage: Usage | None = None
 
     def chunk(self, chunk: Chunk) -> bytes:
         event = chunk.event
         if event is None:
             return b"" if chunk.done else b'event: ping\ndata: {"type": "ping"}\n\n'
         out = [] if self._started else [self._start(event)]
-        if event.usage is not None:
-            self._usage = event.usage
         for choice in event.choices or ():
             if choice.index != 0:
                 continue
@@ -114,12 +109,14 @@ class AnthropicEncoder:
         out = [] if self._started else [self._start(Event())]
         out += self._close()
         stop = {"stop_reason": self._stop_reason, "stop_sequence": None}
-        out.append(_event("message_delta", delta=stop, usage=usage_of(self._usage)))
+        out.append(_event("message_delta", delta=stop, usage=usage_of(self._request.trace)))
         out.append(_event("message_stop"))
         return b"".join(out)
 
     def _start(self, event: Event) -> bytes:
         self._started = True
+        if event.usage is not None:
+            self._request.trace.saw_usage(event.usage)
         message: Block = {
             "id": f"msg_{self._request.trace.id}",
             "type": "message",
@@ -128,7 +125,7 @@ class AnthropicEncoder:
             "content": [],
             "stop_reason": None,
             "stop_sequence": None,
-            "usage": usage_of(event.usage),
+            "usage": {**usage_of(self._request.trace), "output_tokens": 0},
         }
         return _event("message_start", message=message)
 

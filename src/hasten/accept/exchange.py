@@ -13,6 +13,7 @@ from hasten.accept.wire import Encoder, openai_error
 from hasten.anatomy import parts
 from hasten.errors import ClientGone, HastenError, ShuttingDown
 from hasten.fields import asked_of
+from hasten.tokens import Said, fill
 from hasten.trace import Trace, timing
 from hasten.types import Chunk, Reply, Request, Stream
 
@@ -56,6 +57,7 @@ class Exchange:
         "_held",
         "_keep",
         "_request",
+        "_said",
         "_server",
         "_stream",
         "_task",
@@ -78,6 +80,7 @@ class Exchange:
         self._stream: Stream | None = None
         self._encoder: Encoder  # of a stream
         self._request: Request | None = None
+        self._said: Said | None = None  # of a stream, for its tokens
         sent_id = head.headers.get(b"x-request-id")
         id = sent_id.decode() if sent_id is not None and _SAFE_ID.fullmatch(sent_id) else None
         trace = self.trace = Trace(head.t0, id)
@@ -116,6 +119,8 @@ class Exchange:
                 if reply.stream is None:
                     if reply.event is not None:
                         trace.saw(reply.event)
+                        if reply.event.error is None:
+                            fill(trace, request, Said([reply.event]))
                     answer = route.wire.whole(request, reply)
         except HastenError as exc:
             self._task = None
@@ -181,6 +186,7 @@ class Exchange:
         assert self._head.route.wire is not None
         assert self._request is not None
         self._stream = stream
+        self._said = Said()
         self._encoder = self._head.route.wire.encoder(self._request)
         if self._chunked:
             framing = "transfer-encoding: chunked\r\n"
@@ -212,6 +218,8 @@ class Exchange:
             trace.finish_reason = chunk.finish
         event = chunk.event
         if event is not None:
+            if chunk.token and self._said is not None:
+                self._said.note(event, len(chunk.raw))
             if event.usage is not None:
                 trace.saw_usage(event.usage)
             if event.timings is not None:
@@ -220,9 +228,10 @@ class Exchange:
     def on_end(self, error: HastenError | None) -> None:
         """See :class:`hasten.types.Tap`: the stream is over; an error is told in-band."""
         self._stream = None
-        rest = self._encoder.end(error, self._done)
         if error is not None:
             self.trace.error = error.code or error.type
+        self._count()
+        rest = self._encoder.end(error, self._done)
         if self._chunked:
             rest = (b"%x\r\n%b\r\n" % (len(rest), rest) if rest else b"") + b"0\r\n"
             if self._trailers:
@@ -250,6 +259,14 @@ class Exchange:
             shown += "connection: close\r\n"
         transport.write(error_answer(error, self._head, trace, self._server.date, shown))
         self._finish()
+
+    def _count(self) -> None:
+        """Count the tokens of a stream's answer, if the engine did not."""
+        trace, said, self._said = self.trace, self._said, None
+        if said is None or self._request is None:
+            return
+        if said or (trace.error is None and not trace.tokens_seen):
+            fill(trace, self._request, said)
 
     def _finish(self) -> None:
         self._note_held()
@@ -303,6 +320,7 @@ class Exchange:
         if trace.t_end is not None:
             return
         trace.error = ClientGone.code
+        self._count()
         trace.status = trace.status or ClientGone.status
         self._note_held()
         trace.t_end = perf_counter()

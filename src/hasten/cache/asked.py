@@ -68,6 +68,7 @@ class Asked:
             canonical=question.form if question else None,
             text=question.text if question else None,
             usage=request.include_usage,
+            estimated=trace.estimated,
         )
 
 

@@ -16,6 +16,8 @@ from __future__ import annotations
 import re
 
 from hasten.errors import InvalidField
+from hasten.settings import Cache
+from hasten.types import Request
 
 TAG = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/-]{0,63}")
 MAXTAGS = 16
@@ -97,3 +99,11 @@ def _tags(sent: bytes | None) -> tuple[str, ...]:
             "x-hasten-cache-tags",
         )
     return tags
+
+
+def unwanted(request: Request, control: Control, settings: Cache) -> str | None:
+    """Return why ``request`` is neither looked up nor stored, whatever is on, or ``None``."""
+    if control.bypass:
+        return "asked"
+    sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
+    return "sampled" if sampled and not settings.sampled else None

@@ -16,7 +16,8 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     ``tags``: what it can be invalidated by; ``epochs``: what was known of their invalidations when its request
     began (:mod:`hasten.cache.store.epochs`). ``took``: seconds the engine needed. ``scope``, ``canonical`` and
     ``text`` (the last user text) only where the semantic cache may use the entry. ``marks``: what was learnt of it,
-    the newest last. ``usage``: whether its request asked for token counts at the end of the stream.
+    the newest last. ``usage``: whether its request asked for token counts at the end of the stream. ``estimated``:
+    whether the gateway counted the tokens, as the engine did not.
     """
 
     key: bytes
@@ -41,6 +42,7 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     text: str | None = None
     marks: tuple[Mark, ...] = ()
     usage: bool = False
+    estimated: bool = False
 
     @property
     def size(self) -> int:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from hasten.errors import HastenError
 from hasten.settings import Cache
 from hasten.trace import Trace
 from hasten.types import Choice, Chunk, Delta, Event, Reply, Request
@@ -100,3 +103,18 @@ def _judge(choices: list[Choice], wanted: int, settings: Cache) -> str | None:
         if not (choice.text or (said is not None and said.content)):
             return "empty"
     return None
+
+
+class AtEnd:
+    """A sink that reads nothing and only wants the end."""
+
+    __slots__ = ("_call",)
+
+    def __init__(self, call: Callable[[HastenError | None], None]) -> None:
+        self._call = call
+
+    def on_chunk(self, chunk: Chunk) -> None:
+        pass
+
+    def on_end(self, error: HastenError | None) -> None:
+        self._call(error)

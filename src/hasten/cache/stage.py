@@ -21,19 +21,21 @@ from hasten.cache import control as controls
 from hasten.cache import recording
 from hasten.cache.asked import Asked
 from hasten.cache.coalesce import Flight, Form
-from hasten.cache.control import Control
+from hasten.cache.control import Control, unwanted
 from hasten.cache.entry import Entry
 from hasten.cache.key import Fingerprint, Keys
 from hasten.cache.orders import Orders
+from hasten.cache.recording import AtEnd
 from hasten.cache.replay import replay
 from hasten.cache.report import Report
 from hasten.cache.semantic.policy import SemanticCache
 from hasten.cache.store.base import Ready
 from hasten.cache.store.memory import MemoryStore
 from hasten.errors import HastenError, StoreError
-from hasten.settings import Cache, Settings
+from hasten.settings import Settings
+from hasten.tokens import Said, fill
 from hasten.trace import Trace
-from hasten.types import Chunk, Handler, Reply, Request
+from hasten.types import Handler, Reply, Request
 
 log = logging.getLogger("hasten.cache")
 
@@ -47,7 +49,10 @@ MAX_RENEWALS = 64  # answers renewed in the background at a time
 
 
 class CacheStage:
-    """One worker's cache under one configuration. ``clock``: Unix seconds."""
+    """One worker's cache under one configuration.
+
+    ``clock``: Unix seconds. ``paid``: takes the record of a request that no client waits for.
+    """
 
     def __init__(
         self,
@@ -58,6 +63,7 @@ class CacheStage:
         report: Report,
         orders: Orders | None = None,
         clock: Callable[[], float] = time,
+        paid: Callable[[Trace], None] = lambda trace: None,
     ) -> None:
         self.settings = settings.cache
         self.keys = Keys(settings)
@@ -70,6 +76,7 @@ class CacheStage:
         self._budgets = budgets_of(settings.slo)
         # Whether the store does I/O; what is in memory takes microseconds.
         self._waits = not isinstance(store, MemoryStore)
+        self._paid = paid
         self._flights: dict[Form, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing: set[bytes] = set()
@@ -174,6 +181,7 @@ class CacheStage:
         trace.cache = kind
         trace.cache_why = f"{why}; stored {age} s ago by {entry.engine}"
         trace.input_tokens, trace.output_tokens = entry.input_tokens, entry.output_tokens
+        trace.estimated = entry.estimated
         trace.finish_reason = entry.finish_reason
         _as_hit(trace, entry.model)
         self._count("hasten_cache_saved_seconds_total", (), entry.took)
@@ -251,6 +259,7 @@ class CacheStage:
             return
         if reply.event is not None:
             request.trace.saw(reply.event)
+            fill(request.trace, request, Said([reply.event]))
         why = recording.refuse_whole(request, reply, self.settings)
         self._keep(why, asked, reply.body, False, reply.content_type)
 
@@ -260,6 +269,9 @@ class CacheStage:
         used = recording.usage_of(flight.chunks)
         if used is not None and used.usage is not None:
             asked.request.trace.saw_usage(used.usage)
+        if why is None and asked.request.trace.output_tokens is None:
+            said = Said([chunk.event for chunk in flight.chunks])
+            fill(asked.request.trace, asked.request, said)
         self._keep(why, asked, b"".join([chunk.raw for chunk in flight.chunks]), True, content_type)
 
     def _keep(self, why: str | None, asked: Asked, body: bytes, streamed: bool, content_type: bytes) -> None:
@@ -316,7 +328,7 @@ class CacheStage:
                 flight.landed(reply)
                 if reply.stream is not None:
                     over: asyncio.Future[HastenError | None] = asyncio.get_running_loop().create_future()
-                    reply.stream.attach(_AtEnd(over.set_result))
+                    reply.stream.attach(AtEnd(over.set_result))
                     if (error := await over) is not None:
                         raise error
             except HastenError as exc:
@@ -326,6 +338,8 @@ class CacheStage:
             self._count("hasten_cache_renewals_total", (outcome,), 1)
             self._count("hasten_cache_renewal_tokens_total", ("input",), trace.input_tokens or 0)
             self._count("hasten_cache_renewal_tokens_total", ("output",), trace.output_tokens or 0)
+            trace.cache = "renewal"
+            self._paid(trace)
 
         self._later(renew())
         return ", stale, being renewed"
@@ -362,29 +376,6 @@ class CacheStage:
 
     def __repr__(self) -> str:
         return f"<CacheStage {self.store.name} {self.store.stats()} {len(self._flights)} in flight>"
-
-
-class _AtEnd:
-    """A sink that reads nothing and only wants the end."""
-
-    __slots__ = ("_call",)
-
-    def __init__(self, call: Callable[[HastenError | None], None]) -> None:
-        self._call = call
-
-    def on_chunk(self, chunk: Chunk) -> None:
-        pass
-
-    def on_end(self, error: HastenError | None) -> None:
-        self._call(error)
-
-
-def unwanted(request: Request, control: Control, settings: Cache) -> str | None:
-    """Return why ``request`` is neither looked up nor stored, whatever is on, or ``None``."""
-    if control.bypass:
-        return "asked"
-    sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
-    return "sampled" if sampled and not settings.sampled else None
 
 
 def _as_hit(trace: Trace, model: str) -> None:

@@ -12,9 +12,9 @@ import msgspec
 
 from hasten import config
 from hasten.cache import control as controls
+from hasten.cache.control import unwanted
 from hasten.cache.make import EMBEDDER, load_embedder, needs_embedder
 from hasten.cache.semantic.policy import Embed
-from hasten.cache.stage import unwanted
 from hasten.engines import weights
 from hasten.errors import HastenError
 from hasten.fields import ChatFields

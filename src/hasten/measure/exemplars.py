@@ -115,9 +115,8 @@ def _bars(rows: list[_Row]) -> tuple[float, float, float, int]:
 class Slices:
     """What is kept, by slices; has a ledger's verbs for :class:`~hasten.measure.windows.Keeper`."""
 
-    def __init__(self, price: Callable[[Trace], float | None], clock: Callable[[], float]) -> None:
+    def __init__(self, clock: Callable[[], float]) -> None:
         self.clock = clock
-        self._price = price
         self._open: list[_Row] = []
         self._bars = _bars([])
         self._failed: list[Trace] = []
@@ -209,7 +208,7 @@ class Slices:
             if trace.output_tokens is not None
             else trace.tokens_seen or None,
             cached_tokens=trace.cached_tokens,
-            cost=self._price(trace),
+            cost=trace.cost,
             reasons=[_cut(reason) for reason in trace.reasons[:_REASONS]],
             segments=[
                 (stage, round((start - trace.t0) * 1e6), round((end - start) * 1e6))
@@ -243,19 +242,10 @@ class Slices:
 
 
 class Exemplars:
-    """Takes requests, and answers what may be asked about those that are kept.
+    """Takes requests, and answers what may be asked about those that are kept."""
 
-    ``price``: what a request cost, if that is known.
-    """
-
-    def __init__(
-        self,
-        latency: Latency,
-        clock: Callable[[], float] = monotonic,
-        price: Callable[[Trace], float | None] = lambda trace: None,
-    ) -> None:
-        self.ledger = Slices(lambda trace: self.price(trace), clock)
-        self.price = price
+    def __init__(self, latency: Latency, clock: Callable[[], float] = monotonic) -> None:
+        self.ledger = Slices(clock)
         self._latency = latency
         self._pending: list[Trace] = []
 

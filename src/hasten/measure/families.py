@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hasten.measure import cost
 from hasten.measure.registry import Family
 
 _GEN_AI = (
@@ -229,6 +230,7 @@ FAMILIES = (
         "Whether an alert fires, by its severity.",
         ("dimension", "value", "objective", "severity"),
     ),
+    *cost.FAMILIES,
     Family("hasten_budget_overspent_total", "counter", "Requests over a stage's budget.", ("stage",)),
     Family("hasten_budget_skipped_total", "counter", "Left out for want of a budget.", ("stage",)),
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),

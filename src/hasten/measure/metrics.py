@@ -13,6 +13,7 @@ from time import time
 
 from hasten.anatomy import parts
 from hasten.dials import wilson
+from hasten.measure import cost
 from hasten.measure.effect import route_effect
 from hasten.measure.families import FAMILIES
 from hasten.measure.latency import CALLS, Latency
@@ -53,6 +54,7 @@ class Metrics:
         self.latency = Latency()
         self.slo = Slo(Settings())
         self.watch = Watch(self.latency, self.slo)
+        self.cost = cost.Cost(self.registry)
         self.gauges: list[Callable[[], None]] = [self._process]
         # Of each request: a look into the registry takes twice as long.
         value, histogram = self.registry.value, self.registry.histogram
@@ -88,6 +90,7 @@ class Metrics:
                     self.gauge("hasten_budget_overspent_total", stage).add()
         if trace.engine:
             self._record_call(trace)
+            self.cost.record(trace)
         self.watch.record(trace)
 
     def _record_call(self, trace: Trace) -> None:
@@ -106,9 +109,8 @@ class Metrics:
                 call.tpot.observe(tpot)
         if trace.input_tokens is not None:
             call.input.observe(trace.input_tokens)
-        output = trace.output_tokens if trace.output_tokens is not None else trace.tokens_seen
-        if output:
-            call.output.observe(output)
+        if trace.output_tokens:
+            call.output.observe(trace.output_tokens)
 
     def update_gauges(self) -> None:
         """Write the gauges; called once a second, and before a scrape."""
@@ -122,7 +124,7 @@ class Metrics:
 
     def page(self, admin: bool = False) -> bytes:
         """Return the metrics of all workers in Prometheus's text format. ``admin``: tenants may be named."""
-        series = self.series()
+        series = self.series() if admin else cost.anonymous(self.series())
         series.update(false_hit_rate(series))
         series.update(route_effect(series))
         series.update(self.latency.series(admin))

@@ -55,6 +55,8 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     output_tokens: int | None = None
     cached_tokens: int | None = None
     token_events: int = 0
+    tokens_estimated: bool = False
+    cost: float | None = None
     finish_reason: str | None = None
     error: str | None = None
     request_bytes: int | None = None
@@ -102,6 +104,8 @@ def record_of(trace: Trace) -> Record:
         output_tokens=trace.output_tokens,
         cached_tokens=trace.cached_tokens,
         token_events=trace.tokens_seen,
+        tokens_estimated=trace.estimated,
+        cost=trace.cost,
         finish_reason=trace.finish_reason,
         error=trace.error,
         cache=trace.cache,

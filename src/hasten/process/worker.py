@@ -174,7 +174,8 @@ class Worker:
         self._gauge_timer = asyncio.get_running_loop().call_later(1.0, self._every_second)
 
     def _promise(self, settings: Settings) -> None:
-        """Hold requests against the objectives of ``settings``, and tell its webhook."""
+        """Hold requests against the prices and objectives of ``settings``, and tell its webhook."""
+        self.metrics.cost.configure(settings.models)
         self.metrics.slo.configure(settings.slo)
         url, old = settings.slo.webhook, self._webhook
         if old is not None and old.url == url:

@@ -15,7 +15,7 @@ from hasten.errors import UnknownRequest
 from hasten.route.keeping import Kept
 from hasten.route.learning import Learner
 from hasten.route.recent import JUDGED, TAUGHT, UNKNOWN, Recent, Served
-from hasten.settings import Model, Price, Settings
+from hasten.settings import Model, Settings
 from hasten.trace import Trace
 
 NEWS = 4096  # bytes of the ring on which workers hear that something was learnt
@@ -133,14 +133,8 @@ class Book:
         served = Served(self._ids[name], level, side, score or 0.0, marks)
         self.recent.put(trace.tenant, trace.id, served)
 
-    def done(
-        self, trace: Trace, name: str, tier: str, took: float, first: float | None, cost: float | None
-    ) -> None:
-        """Note a complete answer.
-
-        ``took``, ``first``: seconds to its end and, of a stream, to its first event. ``cost``: of all that was paid for
-        it, discarded answers too; ``None`` where no price is known.
-        """
+    def done(self, trace: Trace, name: str, tier: str, took: float, first: float | None) -> None:
+        """Note a complete answer. ``took``, ``first``: seconds to its end and, of a stream, to its first event."""
         answered = trace.served_model or tier
         if answered != tier:
             self._answered_by(trace, name, answered)
@@ -149,8 +143,11 @@ class Book:
         self._saw(name, trace.side, "e2e_seconds", took)
         if first is not None:
             self._saw(name, trace.side, "ttft_seconds", first)
-        if cost is not None:
-            self._saw(name, trace.side, "cost", cost)
+
+    def paid(self, name: str, side: str, cost: float) -> None:
+        """Note what a complete answer cost, with those that were discarded for it."""
+        if side:
+            self._saw(name, side, "cost", cost)
 
     def _answered_by(self, trace: Trace, name: str, answered: str) -> None:
         """Note that another tier answered than was chosen, or none of them."""
@@ -233,9 +230,3 @@ class Book:
 
 def _digest(*names: str) -> int:
     return crc32(msgspec.json.encode(names))
-
-
-def cost_of(trace: Trace, price: Price) -> float:
-    """Return what a request's tokens cost."""
-    output = trace.output_tokens if trace.output_tokens is not None else trace.tokens_seen
-    return ((trace.input_tokens or 0) * price.input + output * price.output) / 1e6

@@ -7,7 +7,7 @@ both tiers are asked at once. Who is called off is called off in every way out: 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from time import perf_counter
 
 from hasten.errors import HastenError
@@ -21,9 +21,7 @@ from hasten.route.hearing import (
     with_logprobs,
 )
 from hasten.route.judge import Asked, Judge, asked_of
-from hasten.route.needs import BYTES_PER_TOKEN
 from hasten.settings import Cascade as Settings
-from hasten.settings import Price
 from hasten.settings import Settings as Everything
 from hasten.trace import Trace
 from hasten.types import Chunk, Handler, Reply, Request, Stream
@@ -196,8 +194,8 @@ class _Run:
 
     def _count_weak(self, reason: str) -> None:
         """Note what the weak tier's answer cost, if one began."""
-        if self.heard.tokens or self.heard.usage or reason == _Slow.code:
-            tokens = tokens_of(self.heard, self.weak, BYTES_PER_TOKEN)
+        if self.heard.said or self.heard.usage or reason == _Slow.code:
+            tokens = tokens_of(self.heard, self.weak)
             self.cascade.discarded(self.request.trace, self.weak.trace.served_model, tokens)
 
     def _count_ahead(self) -> None:
@@ -211,7 +209,7 @@ class _Run:
             else:
                 reply.stream.attach(_Counting(heard))
         if self.strong.trace.attempts:
-            tokens = tokens_of(heard, self.strong, BYTES_PER_TOKEN)
+            tokens = tokens_of(heard, self.strong)
             self.cascade.discarded(self.request.trace, self.strong.trace.served_model, tokens)
 
 
@@ -328,16 +326,6 @@ def make_cascades(settings: Everything, count: Count) -> dict[str, Cascade]:
             chosen = Settings() if given is True else given
             made[name] = Cascade(name, chosen, Judge(chosen, check), count)
     return made
-
-
-def cost_discarded(trace: Trace, prices: Mapping[str, Price]) -> float:
-    """Return what the answers cost that were paid for and not served."""
-    cost = 0.0
-    for model, given, said in trace.discarded:
-        price = prices.get(model)
-        if price is not None:
-            cost += (given * price.input + said * price.output) / 1e6
-    return cost
 
 
 def _copy(request: Request, models: tuple[str, ...]) -> Request:

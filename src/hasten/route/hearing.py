@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from typing import Any
 
 import msgspec
 
+from hasten.tokens import Said, prompt
 from hasten.types import Choice, Chunk, Delta, Reply, Request, Usage
 
 Raws = dict[str, msgspec.Raw]
@@ -38,9 +38,9 @@ _decode_choices = msgspec.json.Decoder(list[Raws]).decode
 
 
 class Heard:
-    """The one choice of an answer. ``tokens``: events with output, or the engine's own count once it is known."""
+    """The one choice of an answer."""
 
-    __slots__ = ("calls", "finish", "logprobs", "refused", "texts", "tokens", "usage")
+    __slots__ = ("calls", "finish", "logprobs", "refused", "said", "texts", "usage")
 
     def __init__(self) -> None:
         self.texts: list[str] = []
@@ -48,7 +48,7 @@ class Heard:
         self.refused = False
         self.calls: dict[int, list[str]] = {}  # of tools: [name, arguments]
         self.logprobs: list[float] = []
-        self.tokens = 0
+        self.said = Said()  # for its tokens, where the engine does not count them
         self.usage: Usage | None = None
 
     @property
@@ -58,10 +58,11 @@ class Heard:
 
     def add(self, chunk: Chunk) -> None:
         """Hear one event of a stream."""
-        self.tokens += chunk.token
         event = chunk.event
         if event is None:
             return
+        if chunk.token:
+            self.said.note(event, len(chunk.raw))
         self.usage = event.usage or self.usage
         for choice in event.choices or ():
             self._choice(choice)
@@ -74,7 +75,7 @@ class Heard:
             self.usage = reply.event.usage
             for choice in reply.event.choices or ():
                 self._choice(choice)
-            self.tokens = (self.usage.completion_tokens if self.usage else None) or sum(map(bool, self.texts))
+            self.said.note(reply.event, len(reply.body))
             self._log(reply.body)
         return self
 
@@ -112,7 +113,7 @@ class Heard:
         return math.exp(min(50.0, max(0.0, -sum(self.logprobs) / len(self.logprobs))))
 
     def __repr__(self) -> str:
-        return f"<Heard {self.tokens} tokens, finish {self.finish!r}>"
+        return f"<Heard {self.said!r}, finish {self.finish!r}>"
 
 
 # -- log-probabilities, asked for and taken out again
@@ -159,12 +160,8 @@ def _data(raw: bytes) -> bytes:
     return b"\n".join(line[5:].lstrip() for line in lines if line.startswith(b"data:"))
 
 
-def tokens_of(heard: Heard, request: Request, bytes_per_token: float) -> tuple[int, int]:
-    """Return the tokens in and out; the prompt's are estimated where the engine did not say."""
-    usage: Any = heard.usage or Usage()
-    given = usage.prompt_tokens
-    said = usage.completion_tokens
-    return (
-        int(len(request.body) / bytes_per_token) if given is None else given,
-        heard.tokens if said is None else said,
-    )
+def tokens_of(heard: Heard, request: Request) -> tuple[int, int]:
+    """Return the tokens in and out; estimated where the engine did not say."""
+    usage = heard.usage or Usage()
+    given, said = usage.prompt_tokens, usage.completion_tokens
+    return prompt(request) if given is None else given, heard.said.tokens if said is None else said

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 
 from hasten.fields import ChatFields, CompletionFields
 from hasten.settings import LlamaEngine, Model, Settings
+from hasten.tokens import IMAGE
 from hasten.types import Request
 
 BYTES_PER_TOKEN = (
     3.0  # on the safe side for English (about 4); CJK text takes 3 bytes a character, about a token
 )
-IMAGE_TOKENS = 1000  # an image part's share of the context, whatever its bytes are
 DEFAULT_ANSWER = 256  # tokens to leave for an answer whose length the client does not bound
 
 
@@ -57,7 +57,7 @@ def needs_of(request: Request, tags: frozenset[str]) -> Needs:
                 hidden += _size(part)
         answer = fields.max_completion_tokens or fields.max_tokens or DEFAULT_ANSWER
         form = fields.response_format or {}
-        tokens = int((len(request.body) - hidden) / BYTES_PER_TOKEN) + images * IMAGE_TOKENS + answer
+        tokens = int((len(request.body) - hidden) / BYTES_PER_TOKEN) + images * IMAGE + answer
         return Needs(
             tokens, bool(fields.tools), images > 0, form.get("type") in ("json_object", "json_schema"), tags
         )

@@ -14,8 +14,8 @@ from zlib import crc32
 
 from hasten.budget import budgets_of, skipped
 from hasten.errors import InvalidField
-from hasten.route.book import Book, cost_of
-from hasten.route.cascade import Cascade, cost_discarded, make_cascades
+from hasten.route.book import Book
+from hasten.route.cascade import Cascade, make_cascades
 from hasten.route.complexity import Complexity
 from hasten.route.conversation import Conversations, Talk, talk_of
 from hasten.route.needs import Needs, context_of, demands, needs_of, required
@@ -66,7 +66,6 @@ class RouteStage:
             if settings.models[name].route.sticky
         }
         self._cascades = make_cascades(settings, count)
-        self._prices = {name: model.price for name, model in settings.models.items() if model.price}
         self._require = required(settings)
         self._count = count
         self._budgets = budgets_of(settings.slo)
@@ -95,8 +94,6 @@ class RouteStage:
         since = trace.span("route", since)
         reply = await self._answer(tiers, decision, request, needs, next)
         if reply.stream is None:
-            if reply.event is not None:
-                trace.saw(reply.event)
             self._done(tiers, tier, trace, perf_counter() - since, None)
         else:
             first = perf_counter() - since
@@ -183,17 +180,19 @@ class RouteStage:
 
     def _done(self, tiers: Tiers, tier: Tier, trace: Trace, took: float, first: float | None) -> None:
         """Note how the answer came out."""
-        price = self._prices.get(trace.served_model or tier.name)
-        cost = None
-        if price is not None:
-            cost = cost_of(trace, price) + cost_discarded(trace, self._prices)
-        self.book.done(trace, tiers.name, tier.name, took, first, cost)
-        if trace.route == "fallback":  # another one stood in: its time is not this tier's
+        self.book.done(trace, tiers.name, tier.name, took, first)
+        stood_in = trace.route == "fallback"  # its time is not this tier's
+        trace.on_cost = partial(self._paid, tiers.name, None if stood_in else tier, trace.side)
+        if stood_in:
             return
         tier.e2e.saw(took)
         if first is not None:
             tier.ttft.saw(first)
-        if cost is not None:
+
+    def _paid(self, name: str, tier: Tier | None, side: str, cost: float) -> None:
+        """Note what an answer cost; ``tier``: whose it is, ``None`` for one that stood in."""
+        self.book.paid(name, side, cost)
+        if tier is not None:
             tier.cost.saw(cost)
 
     def inherit(self, former: RouteStage) -> None:

@@ -16,6 +16,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     ``body``: of an answer that is not a stream (``body`` also of an error). ``events``: data of the events, instead of
     those made of ``tokens``. ``raw``: bytes to send instead of any answer. ``reset_after``: reset the connection
     after so many events (0: before the status line; with ``hang`` stay silent instead). ``split``: bytes a write.
+    ``usage``: whether tokens are counted, in a stream where that was asked for.
     """
 
     tokens: tuple[str, ...] = WORDS
@@ -92,7 +93,9 @@ def whole(script: Script, fields: dict[str, Any]) -> str:
     else:
         message = {"role": "assistant", "content": text}
         made["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
-    return msgspec.json.encode({**made, "usage": usage(script)}).decode()
+    if script.usage:
+        made["usage"] = usage(script)
+    return msgspec.json.encode(made).decode()
 
 
 def forced_call(fields: dict[str, Any]) -> dict[str, Any] | None:
