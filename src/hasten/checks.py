@@ -172,16 +172,8 @@ class Checks:
             for name in named:
                 if name not in self._names(table):
                     self._unknown_name(("slo", table, name), name, self._names(table))
-        if slo.webhook is not None:
-            try:
-                url = urlsplit(slo.webhook.reveal())
-                good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-            except ValueError:
-                good = False
-            if not good or url.username or any(c <= " " or c > "~" for c in slo.webhook.reveal()):
-                self._problem(
-                    ("slo", "webhook"), "expected http://host[:port]/path or https://, without a user"
-                )
+        if slo.webhook is not None and not _is_address(slo.webhook.reveal()):
+            self._problem(("slo", "webhook"), "expected http://host[:port]/path or https://, without a user")
 
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")
@@ -199,6 +191,10 @@ class Checks:
         if engine.client == "hasten" and (engine.proxy or engine.http2):
             key = "proxy" if engine.proxy else "http2"
             self._problem((*path, key), "needs client: httpx")
+        if isinstance(engine.metrics, str) and not _is_address(engine.metrics):
+            self._problem(
+                (*path, "metrics"), "expected true, false or a URL such as http://host:port/metrics"
+            )
         if engine.tls.ca and not Path(engine.tls.ca).is_file():
             self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
         for header, value in {**engine.headers, "api_key": engine.api_key}.items():
@@ -209,6 +205,16 @@ class Checks:
                 self._problem(
                     (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
                 )
+
+
+def _is_address(text: str) -> bool:
+    """Whether ``text`` is the URL of a page, without a user."""
+    try:
+        url = urlsplit(text)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return good and not url.username and all(" " < c <= "~" for c in text)
 
 
 def _is_loopback(host: str) -> bool:

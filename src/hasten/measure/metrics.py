@@ -13,6 +13,7 @@ from time import time
 
 from hasten.anatomy import parts
 from hasten.dials import wilson
+from hasten.measure import reported
 from hasten.measure.effect import route_effect
 from hasten.measure.latency import Latency
 from hasten.measure.prometheus import render
@@ -83,6 +84,7 @@ FAMILIES = (
     Family("hasten_connections", "gauge", "Open client connections."),
     Family("hasten_engine_in_flight", "gauge", "Requests at an engine.", ("engine",)),
     Family("hasten_engine_ready", "gauge", "Workers that may send requests to the engine.", ("engine",)),
+    *reported.FAMILIES,
     Family(
         "hasten_access_log_dropped_total", "counter", "Access log lines dropped because the sink was slow."
     ),

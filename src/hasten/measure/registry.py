@@ -212,7 +212,8 @@ class Registry:
     def collect(self) -> dict[Key, list[float]]:
         """Return the slots of this worker and, where it has a file, of all workers beside it.
 
-        Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not.
+        Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not. A gauge that
+        is not a number stands for what is not known now, and is left out.
         """
         parts = [read(self._slots.snapshot())]
         if self.path is not None:
@@ -225,4 +226,4 @@ class Registry:
                     if path.suffix == ENDED:
                         found = {k: v for k, v in found.items() if self._counts(k[0])}
                     parts.append(found)
-        return merge(parts)
+        return {key: values for key, values in merge(parts).items() if values[0] == values[0]}
