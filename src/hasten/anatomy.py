@@ -69,18 +69,24 @@ def segments(trace: Trace) -> list[Segment]:
 class _Line:
     """One request's time line, filled from left to right."""
 
-    __slots__ = ("_at", "_calls", "_found", "_trace")
+    __slots__ = ("_at", "_calls", "_first", "_found", "_trace")
 
     def __init__(self, trace: Trace) -> None:
         self._trace = trace
         self._at = trace.t0
         self._found: list[Segment] = []
         self._calls = 0  # to engines, as yet to come
+        self._first = trace.t_first  # when the first token came from the engine
 
     def segments(self) -> list[Segment]:
         trace = self._trace
         spans = sorted(trace.spans, key=_start) if len(trace.spans) > 1 else trace.spans
-        self._calls = sum([stage == "upstream" for stage, _, _ in spans])
+        calls = [start for stage, start, _ in spans if stage == "upstream"]
+        self._calls = len(calls)
+        if self._first is not None and calls:
+            # A tier's stream that passes was held from its first token on: the client's first one came later.
+            held = [start for stage, start, _ in spans if stage == "cascade" and start > calls[-1]]
+            self._first = min(self._first, *held) if held else self._first
         asked = False
         for stage, start, end in spans:
             if start > self._at:
@@ -128,8 +134,9 @@ class _Line:
 
     def _wait(self, end: float) -> None:
         """Lay out the wait for a stream's first token."""
-        prefill = self._trace.engine_prefill
-        first = self._trace.t_first
+        prefill, first = self._trace.engine_prefill, self._first
+        if first is not None:
+            end = min(end, first)
         if prefill is not None and first is not None and first - prefill > self._at:
             self._put("engine_queue", min(end, first - prefill))
         if end > self._at:
@@ -147,9 +154,8 @@ class _Line:
             answered = any(stage == "upstream" for stage, _, _ in trace.spans)
             self._put("gateway" if answered else "generate", end)
         else:
-            first = trace.t_first
-            if first is None or first > self._at:
-                self._wait(end if first is None else min(end, first))
+            if self._first is None or self._first > self._at:
+                self._wait(end)
             if end > self._at:
                 self._put("decode", end)
 

@@ -159,8 +159,11 @@ class Trace:
             self.cached_tokens = cached
 
     def saw_timings(self, timings: object) -> None:
-        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens taken from its cache."""
-        if not isinstance(timings, dict):  # some other server's
+        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens taken from its cache.
+
+        Who got a stored answer, or another request's, has them in the body, but took none of that time.
+        """
+        if not isinstance(timings, dict) or self.engine == "cache":  # or some other server's
             return
         prefill, decode, cached = map(timings.get, ("prompt_ms", "predicted_ms", "cache_n"))
         if isinstance(prefill, int | float) and isinstance(decode, int | float):

@@ -37,7 +37,8 @@ async def test_what_an_engine_tells_is_shown(client: str) -> None:
     async with ScriptedUpstream(PAGE) as up, gateway(up, engine={**ON, "client": client}) as gw:
         await heard(gw)
         load = gw.worker.app.loads["e0"]
-        assert (load.running, load.waiting, load.kv_usage) == (6, 1, pytest.approx(0.4))
+        assert (load.running, load.waiting) == (6, 1)
+        assert load.kv_usage == pytest.approx(0.4)
         assert abs(time.time() - load.at) < 60
         page = await gw.metrics()
         assert 'hasten_engine_running{engine="e0"} 6' in page

@@ -16,6 +16,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     ``body``: of an answer that is not a stream (``body`` also of an error). ``events``: data of the events, instead of
     those made of ``tokens``. ``raw``: bytes to send instead of any answer. ``reset_after``: reset the connection
     after so many events (0: before the status line; with ``hang`` stay silent instead). ``split``: bytes a write.
+    ``timings``: what llama.cpp's server tells of its work, at the end of an answer.
     """
 
     tokens: tuple[str, ...] = WORDS
@@ -33,6 +34,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = True
     usage: bool = True
     close: bool = False
+    timings: dict[str, float] | None = None
 
 
 def chat_chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
@@ -61,10 +63,11 @@ def events(script: Script, fields: dict[str, Any]) -> list[str]:
     text = structured(fields)
     pieces = script.tokens * script.repeat if text is None else (text,)
     made = [msgspec.json.encode(chat_chunk(piece)).decode() for piece in pieces]
-    made.append(msgspec.json.encode(chat_chunk(None, "stop")).decode())
+    last = chat_chunk(None, "stop") | ({} if script.timings is None else {"timings": script.timings})
+    made.append(msgspec.json.encode(last).decode())
     if script.usage and (fields.get("stream_options") or {}).get("include_usage"):
-        last = {**chat_chunk(None), "choices": [], "usage": usage(script)}
-        made.append(msgspec.json.encode(last).decode())
+        counts = {**chat_chunk(None), "choices": [], "usage": usage(script)}
+        made.append(msgspec.json.encode(counts).decode())
     if script.done:
         made.append("[DONE]")
     return made
@@ -92,6 +95,8 @@ def whole(script: Script, fields: dict[str, Any]) -> str:
     else:
         message = {"role": "assistant", "content": text}
         made["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
+    if script.timings is not None:
+        made["timings"] = script.timings
     return msgspec.json.encode({**made, "usage": usage(script)}).decode()
 
 
