@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route bench-route-http \
-	bench-cascade reference lock clean
+	bench-cascade bench-anatomy reference lock clean
 
 run: .venv/run.stamp  ## serve the embedded engine on http://127.0.0.1:8400
 	$(BIN)/hasten serve $(ARGS)
@@ -54,6 +54,9 @@ bench-route-http: .venv/dev.stamp  ## what routing saves over HTTP; ARGS for ben
 
 bench-cascade: .venv/dev.stamp  ## what the cascade's judge is worth and costs; ARGS for bench/route_cascade.py
 	$(BIN)/python bench/route_cascade.py $(ARGS)
+
+bench-anatomy: .venv/dev.stamp  ## whether each stage's time is right under load; ARGS for bench/anatomy.py
+	$(BIN)/python bench/anatomy.py $(ARGS)
 
 reference:  ## record the embedded model's reference answers with torch and transformers (not needed for the tests)
 	$(PYTHON) -m venv .venv-reference
