@@ -151,11 +151,11 @@ class Trace:
             self.saw_timings(event.timings)
 
     def saw_usage(self, usage: Usage) -> None:
-        """Take over an engine's token counts."""
+        """Take over an engine's token counts; those of its own cache not where no engine was asked."""
         self.input_tokens = usage.prompt_tokens
         self.output_tokens = usage.completion_tokens
         cached = (usage.prompt_tokens_details or {}).get("cached_tokens")
-        if isinstance(cached, int):
+        if isinstance(cached, int) and self.engine != "cache":
             self.cached_tokens = cached
 
     def saw_timings(self, timings: object) -> None:
