@@ -188,8 +188,8 @@ class Watch:
                 wait = SELDOM
         if reason:
             self._gauge(FAILED, self.engine.name, reason).add()
-            if reason != self._trouble:
-                log.warning("the engine %s does not tell its load: %s", self.engine.name, reason)
+            if reason != self._trouble and wait == SELDOM:  # else it comes and goes with the engine
+                log.warning("the engine %s has no metrics at %s: %s", self.engine.name, url, reason)
         self._trouble = reason
         return wait
 
