@@ -123,6 +123,23 @@ def test_tiers_that_ran_side_by_side() -> None:
     assert parts(finished(6, *spans)) == {"accept": 1, "cascade": 3, "generate": 2}
 
 
+def test_a_tier_s_stream_that_was_held() -> None:
+    spans = ("accept", 0, 1), ("upstream", 1, 6), ("cascade", 6, 9)
+    told = {"engine_prefill": 2.0, "engine_decode": 5.0}
+    assert parts(finished(12, *spans, stream=True, first=9, **told)) == {
+        "accept": 1,
+        "engine_queue": 3,
+        "prefill": 2,
+        "cascade": 3,
+        "decode": 3,
+    }
+
+
+def test_a_first_token_that_came_before_the_gateway_turned_to_it() -> None:
+    spans = ("accept", 0, 1), ("upstream", 1, 6)
+    assert parts(finished(9, *spans, stream=True, first=5)) == {"accept": 1, "prefill": 4, "decode": 4}
+
+
 def test_what_is_told_of_other_shapes_is_left() -> None:
     trace = Trace()
     for told in ([1], {"prompt_ms": "3", "predicted_ms": 1}, {"cache_n": None}, "fast"):

@@ -25,6 +25,7 @@ gateway      the rest: the gateway's own time between the stages
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Literal, get_args
 
 from hasten.trace import Trace
@@ -47,6 +48,8 @@ Stage = Literal[
     "gateway",
 ]
 STAGES: tuple[str, ...] = get_args(Stage)
+
+_start = itemgetter(1)
 
 #: A stage with its begin and its end, ``time.perf_counter`` seconds.
 Segment = tuple[str, float, float]
@@ -72,90 +75,91 @@ def segments(trace: Trace) -> list[Segment]:
 class _Line:
     """One request's time line, filled from left to right."""
 
-    __slots__ = ("_at", "_calls", "_found", "_trace")
+    __slots__ = ("answered", "at", "first", "found", "trace")
 
     def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-        self._at = trace.t0
-        self._found: list[Segment] = []
-        self._calls = 0  # to engines, as yet to come
+        self.trace = trace
+        self.at = trace.t0
+        self.found: list[Segment] = []
+        self.first = trace.t_first  # when the first token came from the engine
 
     def segments(self) -> list[Segment]:
-        trace = self._trace
-        spans = sorted(trace.spans, key=_start) if len(trace.spans) > 1 else trace.spans
-        self._calls = sum([stage == "upstream" for stage, _, _ in spans])
-        asked = False
+        trace, found = self.trace, self.found
+        spans = sorted(trace.spans, key=_start)
+        calls = [start for stage, start, _ in spans if stage == "upstream"]
+        to_come = len(calls)
+        self.answered = to_come > 0
+        if self.first is not None and calls:
+            # A tier's stream that passes was held from its first token on: the client's first one came later.
+            for stage, start, _ in spans:
+                if stage == "cascade" and start > calls[-1]:
+                    self.first = min(self.first, start)
         for stage, start, end in spans:
-            if start > self._at:
-                self._rest(start, asked)
+            if start > self.at:
+                self._rest(start, to_come < len(calls))
             if stage == "upstream":
-                asked = True
-                self._upstream(end)
-            elif end > self._at:
-                self._put(stage, end)
-        if trace.t_end is not None and trace.t_end > self._at:
+                to_come -= 1
+                if end > self.at:
+                    self._upstream(end, to_come)
+            elif end > self.at:
+                found.append((stage, self.at, end))
+                self.at = end
+        if trace.t_end is not None and trace.t_end > self.at:
             # A call that was given up before it ended has left no span; a hit asked nobody, but its reply is a stream.
-            self._rest(trace.t_end, asked or bool(trace.attempts) or (trace.stream and trace.engine != ""))
-        return self._found
+            asked = bool(calls or trace.attempts) or (trace.stream and trace.engine != "")
+            self._rest(trace.t_end, asked)
+        return found
 
     def _put(self, stage: str, end: float) -> None:
-        self._found.append((stage, self._at, end))
-        self._at = end
+        self.found.append((stage, self.at, end))
+        self.at = end
 
-    def _upstream(self, end: float) -> None:
-        """Lay out a call to an engine, until its answer was whole or its first event came."""
-        self._calls -= 1
-        if end <= self._at:
-            return
-        if self._calls:
+    def _upstream(self, end: float, to_come: int) -> None:
+        """Lay out a call to an engine, until its answer was whole or its first event came; more are ``to_come``."""
+        if to_come:
             self._put("retry", end)
-        elif self._trace.stream:
+        elif self.trace.stream:
             self._wait(end)
         else:
             self._whole(end)
 
     def _whole(self, end: float) -> None:
-        prefill, decode = self._trace.engine_prefill, self._trace.engine_decode
+        prefill, decode = self.trace.engine_prefill, self.trace.engine_decode
         if prefill is None or decode is None:
             self._put("generate", end)
             return
         # The engine's clock may run otherwise: what it tells has to fit.
-        decode = min(decode, end - self._at)
-        prefill = min(prefill, end - decode - self._at)
-        if end - decode - prefill > self._at:
+        decode = min(decode, end - self.at)
+        prefill = min(prefill, end - decode - self.at)
+        if end - decode - prefill > self.at:
             self._put("engine_queue", end - decode - prefill)
-        if end - decode > self._at:
+        if end - decode > self.at:
             self._put("prefill", end - decode)
-        if end > self._at:
+        if end > self.at:
             self._put("decode", end)
 
     def _wait(self, end: float) -> None:
         """Lay out the wait for a stream's first token."""
-        prefill = self._trace.engine_prefill
-        first = self._trace.t_first
-        if prefill is not None and first is not None and first - prefill > self._at:
-            self._put("engine_queue", min(end, first - prefill))
-        if end > self._at:
+        prefill, first = self.trace.engine_prefill, self.first
+        if first is not None:
+            end = min(end, first)
+            if prefill is not None and first - prefill > self.at:
+                self._put("engine_queue", min(end, first - prefill))
+        if end > self.at:
             self._put("prefill", end)
 
     def _rest(self, end: float, asked: bool) -> None:
         """Lay out what nobody noted, up to ``end``."""
-        trace = self._trace
+        trace = self.trace
         if not asked:
             self._put("gateway", end)
         elif trace.engine == "cache":
             self._put("cache", end)
         elif not trace.stream:
             # After its answer a call has nothing to wait for; one that was given up has no answer.
-            answered = any(stage == "upstream" for stage, _, _ in trace.spans)
-            self._put("gateway" if answered else "generate", end)
+            self._put("gateway" if self.answered else "generate", end)
         else:
-            first = trace.t_first
-            if first is None or first > self._at:
-                self._wait(end if first is None else min(end, first))
-            if end > self._at:
+            if self.first is None or self.first > self.at:
+                self._wait(end)
+            if end > self.at:
                 self._put("decode", end)
-
-
-def _start(span: Segment) -> float:
-    return span[1]

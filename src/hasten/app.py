@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from time import time
 from typing import Any
 from urllib.parse import unquote
 
@@ -24,7 +25,9 @@ from hasten.dashboard import page as dashboard
 from hasten.engines import weights
 from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
+from hasten.engines.load import Load
 from hasten.engines.openai import OpenAIEngine
+from hasten.engines.poll import Poller, from_gauges
 from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import cost, effect, prometheus, totals
 from hasten.measure.metrics import Metrics
@@ -91,8 +94,19 @@ class App:
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
-        self.loads: Mapping[str, object] = {}  # by engine, what it tells of its load
+        self.poller: Poller | None = None
+        if metrics.worker == "0":  # one is enough; last, as it takes from the former one
+            self.poller = Poller(self.engines, metrics.gauge, former.poller if former is not None else None)
         self.router = make_router(self, is_ready)
+
+    @property
+    def loads(self) -> dict[str, Load]:
+        """What engines tell of themselves now, by their names; whichever worker asked them."""
+        return (
+            self.poller.loads
+            if self.poller is not None
+            else from_gauges(self.metrics.registry.collect(("hasten_engine_",)))
+        )
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
         """Tell managed engines where their processes listen; ``None``: nowhere for now."""
@@ -106,6 +120,8 @@ class App:
         for name, member in self.dispatch.members.items():
             self.metrics.gauge("hasten_engine_in_flight", name).set(member.engine.inflight)
             self.metrics.gauge("hasten_engine_ready", name).set(float(member.available()))
+        if self.poller is not None:
+            self.poller.show()
         if self.route is not None:
             for name, tiers in self.route.routed.items():
                 self.metrics.gauge("hasten_route_dial", name).set(tiers.dial.level)
@@ -155,6 +171,8 @@ class App:
             self.named.close()
         if self.embedding is not None:
             self.embedding.close()
+        if self.poller is not None:
+            self.poller.close()
         for engine in self.engines.values():
             engine.close()
 
@@ -232,7 +250,7 @@ def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:
     made = {}
     for name, given in settings.engines.items():
         if isinstance(given, LlamaEngine):
-            http = OpenAISettings(base_url="", timeouts=given.timeouts)
+            http = OpenAISettings(base_url="", timeouts=given.timeouts, metrics=True)
             made[name] = OpenAIEngine(name, http, provider="llama.cpp", managed=True)
         elif given.client == "httpx":
             made[name] = httpx_engine(name, given)
@@ -256,8 +274,10 @@ def add_watch(router: Router, app: App) -> None:
     """Add the pages that show what was measured."""
 
     def engines() -> list[EngineSeen]:
+        loads, now = app.loads, time()
+        told = {name: {**msgspec.structs.asdict(load), "age": now - load.at} for name, load in loads.items()}
         members = app.dispatch.members.items()
-        return [EngineSeen(name, m.engine.provider, m.state, app.loads.get(name)) for name, m in members]
+        return [EngineSeen(name, m.engine.provider, m.state, told.get(name)) for name, m in members]
 
     def costs(tenant: str | None) -> dict[str, Any]:
         return cost.view(app.metrics.registry.collect(cost.PREFIXES), tenant)

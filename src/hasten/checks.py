@@ -209,16 +209,8 @@ class Checks:
             self._problem((*path, "system_mode"), "needs system: the text to put before the messages")
 
     def _check_slo(self, slo: s.Slo) -> None:
-        if slo.webhook is not None:
-            try:
-                url = urlsplit(slo.webhook.reveal())
-                good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-            except ValueError:
-                good = False
-            if not good or url.username or any(c <= " " or c > "~" for c in slo.webhook.reveal()):
-                self._problem(
-                    ("slo", "webhook"), "expected http://host[:port]/path or https://, without a user"
-                )
+        if slo.webhook is not None and not _is_address(slo.webhook.reveal()):
+            self._problem(("slo", "webhook"), "expected http://host[:port]/path or https://, without a user")
 
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")
@@ -236,6 +228,10 @@ class Checks:
         if engine.client == "hasten" and (engine.proxy or engine.http2):
             key = "proxy" if engine.proxy else "http2"
             self._problem((*path, key), "needs client: httpx")
+        if isinstance(engine.metrics, str) and not _is_address(engine.metrics):
+            self._problem(
+                (*path, "metrics"), "expected true, false or a URL such as http://host:port/metrics"
+            )
         if engine.tls.ca and not Path(engine.tls.ca).is_file():
             self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
         for header, value in {**engine.headers, "api_key": engine.api_key}.items():
@@ -267,6 +263,16 @@ def warnings(settings: s.Settings) -> list[str]:
                 f"routes.{name}.cache.ttl: {ttl} has no effect above cache.ttl ({settings.cache.ttl:g})"
             )
     return found
+
+
+def _is_address(text: str) -> bool:
+    """Whether ``text`` is the URL of a page, without a user."""
+    try:
+        url = urlsplit(text)
+        good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+    except ValueError:
+        return False
+    return good and not url.username and all(" " < c <= "~" for c in text)
 
 
 def _is_loopback(host: str) -> bool:

@@ -113,7 +113,10 @@ class Tls(Section, frozen=True):
 
 
 class OpenAIEngine(Section, frozen=True, tag_field="kind", tag="openai"):
-    """Any server that speaks OpenAI's API. ``base_url`` ends where ``/chat/completions`` begins."""
+    """Any server that speaks OpenAI's API. ``base_url`` ends where ``/chat/completions`` begins.
+
+    ``metrics``: the address of its page for Prometheus; true: ``/metrics`` beside ``base_url``; false: none is asked.
+    """
 
     base_url: str
     model: str | None = None
@@ -125,6 +128,7 @@ class OpenAIEngine(Section, frozen=True, tag_field="kind", tag="openai"):
     client: Literal["hasten", "httpx"] = "hasten"
     proxy: str | None = None
     http2: bool = False
+    metrics: bool | str = False
 
 
 class LlamaEngine(Section, frozen=True, tag_field="kind", tag="llama"):

@@ -170,16 +170,19 @@ class Trace:
             self.saw_timings(event.timings)
 
     def saw_usage(self, usage: Usage) -> None:
-        """Take over an engine's token counts."""
+        """Take over an engine's token counts; those of its own cache not where no engine was asked."""
         self.input_tokens = usage.prompt_tokens
         self.output_tokens = usage.completion_tokens
         cached = (usage.prompt_tokens_details or {}).get("cached_tokens")
-        if isinstance(cached, int):
+        if isinstance(cached, int) and self.engine != "cache":
             self.cached_tokens = cached
 
     def saw_timings(self, timings: object) -> None:
-        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens if it sends no usage."""
-        if not isinstance(timings, dict):  # some other server's
+        """Take over what llama.cpp's server tells of its own work: milliseconds, and tokens if it sends no usage.
+
+        Who got a stored answer, or another request's, has them in the body, but took none of that time.
+        """
+        if not isinstance(timings, dict) or self.engine == "cache":  # or some other server's
             return
         prefill, decode, cached = map(timings.get, ("prompt_ms", "predicted_ms", "cache_n"))
         given, said = timings.get("prompt_n"), timings.get("predicted_n")

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+from hasten.app import App
+from hasten.engines.load import Load
 from hasten.measure.families import FAMILIES
 from hasten.measure.registry import Registry
 from hasten.testing import FakeClock, Script, ScriptedUpstream
@@ -25,7 +30,7 @@ async def sealed(gw: Gateway) -> None:
         recorder.ledger.tick()
 
 
-async def test_what_it_shows() -> None:
+async def test_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
     sections: dict[str, Any] = {
         "cache": {"semantic": False},
         "slo": {"e2e_p95_ms": 5000, "errors": 0.01, "tenants": {"acme": {"ttft_p95_ms": 100}}},
@@ -37,7 +42,7 @@ async def test_what_it_shows() -> None:
             await gw.chat(stream=True, seed=i % 2)
         await gw.chat(model="none")
         await sealed(gw)
-        gw.worker.app.loads = {"e0": {"running": 3}}
+        monkeypatch.setattr(App, "loads", {"e0": Load(at=time.time(), running=3)})
         gw.worker.metrics.update_gauges()
         shown = (await gw.http.get("/admin/overview")).json()
         minute = shown["windows"]["1m"]
@@ -51,9 +56,11 @@ async def test_what_it_shows() -> None:
         assert [row["value"] for row in shown["slo"]["scopes"]] == ["acme"]
         assert shown["cache"]["requests"] == {"miss": 3, "exact": 1}
         assert shown["cost"]["tenants"]["acme"]["requests"] == 3
-        assert shown["engines"] == [
-            {"name": "e0", "provider": "openai", "state": "ok", "in_flight": 0, "load": {"running": 3}}
-        ]
+        (engine,) = shown["engines"]
+        load = engine.pop("load")
+        assert engine == {"name": "e0", "provider": "openai", "state": "ok", "in_flight": 0}
+        assert (load["running"], load["waiting"]) == (3, None)
+        assert 0 <= load["age"] < 60
         assert (shown["workers"], shown["every"]) == (1, 5)
         assert shown["dropped"] == {"request_log": 0, "otel": 0}
         assert set(shown["history"]) == {

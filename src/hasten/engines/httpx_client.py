@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from time import perf_counter
 
 import httpx
 
 from hasten.engines.http import tls_context
 from hasten.engines.openai import PATHS, Call, OpenAIEngine
-from hasten.errors import EngineError, EngineProtocol, EngineRefused, EngineReset, EngineTimeout
+from hasten.errors import EngineError, EngineProtocol, EngineRefused, EngineReset, EngineStatus, EngineTimeout
 from hasten.settings import OpenAIEngine as Settings
 from hasten.types import Reply, Request
 
@@ -53,6 +54,21 @@ class HttpxEngine(OpenAIEngine):
             raise
         finally:
             request.trace.span("upstream", since)
+
+    async def get(self, url: str, headers: Mapping[str, str], limit: int) -> bytes:
+        """See :class:`hasten.engines.poll.Getter`."""
+        body = b""
+        try:
+            async with self._client.stream("GET", url, headers=headers) as response:
+                if response.status_code != 200:
+                    raise EngineStatus(response.status_code)
+                async for data in response.aiter_raw():
+                    body += data
+                    if len(body) > limit:
+                        raise EngineProtocol(f"the page is larger than {limit} bytes")
+        except httpx.HTTPError as exc:
+            raise _translate(exc) from None
+        return body
 
     def close(self) -> None:
         """See :class:`hasten.engines.base.Engine`."""

@@ -64,6 +64,7 @@ def parameters(xllamacpp: Any, options: argparse.Namespace, model: Path) -> Any:
     # Only the gateway comes here: no page, and nothing that a browser's page may call.
     params.ui = False
     params.cors_origins = ""
+    params.endpoint_metrics = True
     params.verbosity = 2
     if options.embeddings:
         _embeddings(xllamacpp, params, options.context)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from hasten.measure import cost
+from hasten.measure import cost, reported
 from hasten.measure.registry import Family
 
 _GEN_AI = (
@@ -60,6 +60,7 @@ FAMILIES = (
     Family("hasten_connections", "gauge", "Open client connections."),
     Family("hasten_engine_in_flight", "gauge", "Requests at an engine.", ("engine",)),
     Family("hasten_engine_ready", "gauge", "Workers that may send requests to the engine.", ("engine",)),
+    *reported.FAMILIES,
     Family(
         "hasten_request_log_dropped_total",
         "counter",

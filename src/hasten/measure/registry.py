@@ -235,7 +235,8 @@ class Registry:
         """Return the slots of this worker and, where it has a file, of all workers beside it; of the families whose
         names begin with one of ``names``.
 
-        Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not.
+        Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not. A gauge that
+        is not a number stands for what is not known now, and is left out.
         """
         parts = [self._own.read(self._slots.snapshot(), names)]
         if self.path is not None:
@@ -249,4 +250,4 @@ class Registry:
                 if path.suffix == ENDED:
                     found = {k: v for k, v in found.items() if self._counts(k[0])}
                 parts.append(found)
-        return merge(parts)
+        return {key: values for key, values in merge(parts).items() if values[0] == values[0]}

@@ -17,6 +17,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     those made of ``tokens``. ``raw``: bytes to send instead of any answer. ``reset_after``: reset the connection
     after so many events (0: before the status line; with ``hang`` stay silent instead). ``split``: bytes a write.
     ``usage``: whether tokens are counted, in a stream where that was asked for.
+    ``timings``: what llama.cpp's server tells of its work, at the end of an answer.
     """
 
     tokens: tuple[str, ...] = WORDS
@@ -34,6 +35,7 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     done: bool = True
     usage: bool = True
     close: bool = False
+    timings: dict[str, float] | None = None
 
 
 def chat_chunk(text: str | None, finish: str | None = None) -> dict[str, Any]:
@@ -62,10 +64,11 @@ def events(script: Script, fields: dict[str, Any]) -> list[str]:
     text = structured(fields)
     pieces = script.tokens * script.repeat if text is None else (text,)
     made = [msgspec.json.encode(chat_chunk(piece)).decode() for piece in pieces]
-    made.append(msgspec.json.encode(chat_chunk(None, "stop")).decode())
+    last = chat_chunk(None, "stop") | ({} if script.timings is None else {"timings": script.timings})
+    made.append(msgspec.json.encode(last).decode())
     if script.usage and (fields.get("stream_options") or {}).get("include_usage"):
-        last = {**chat_chunk(None), "choices": [], "usage": usage(script)}
-        made.append(msgspec.json.encode(last).decode())
+        counts = {**chat_chunk(None), "choices": [], "usage": usage(script)}
+        made.append(msgspec.json.encode(counts).decode())
     if script.done:
         made.append("[DONE]")
     return made
@@ -95,6 +98,8 @@ def whole(script: Script, fields: dict[str, Any]) -> str:
         made["choices"] = [{"index": 0, "message": message, "finish_reason": "stop"}]
     if script.usage:
         made["usage"] = usage(script)
+    if script.timings is not None:
+        made["timings"] = script.timings
     return msgspec.json.encode(made).decode()
 
 

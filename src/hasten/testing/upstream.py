@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
+import ssl
 import struct
 from collections import deque
 from typing import Any
@@ -32,10 +33,16 @@ class ScriptedUpstream:
 
     The next script of :attr:`queue` is used for the next request, :attr:`script` when it is empty. A request can
     bring its own in the field ``x_script``. :attr:`requests` keeps what came, :attr:`open` counts connections,
-    :attr:`gone` counts answers during which the client left.
+    :attr:`gone` counts answers during which the client left. ``tls``: it speaks HTTPS.
     """
 
-    def __init__(self, script: Script | None = None, port: int = 0, keep: bool = True) -> None:
+    def __init__(
+        self,
+        script: Script | None = None,
+        port: int = 0,
+        keep: bool = True,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
         self.script = script or Script()
         self.queue: deque[Script] = deque()
         self.requests: list[Recorded] = []
@@ -43,13 +50,14 @@ class ScriptedUpstream:
         self.gone = 0
         self.port = port
         self._keep = keep
+        self._tls = tls
         self._server: asyncio.Server | None = None
         self._tasks: set[asyncio.Task[None]] = set()
 
     @property
     def base_url(self) -> str:
         """The address for an engine's ``base_url``."""
-        return f"http://127.0.0.1:{self.port}/v1"
+        return f"{'http://127.0.0.1' if self._tls is None else 'https://localhost'}:{self.port}/v1"
 
     async def __aenter__(self) -> ScriptedUpstream:
         await self.start()
@@ -61,7 +69,7 @@ class ScriptedUpstream:
     async def start(self) -> None:
         """Listen; :attr:`port` is the port afterwards."""
         self._server = await asyncio.start_server(
-            self._serve, "127.0.0.1", self.port, limit=2**26, backlog=1024
+            self._serve, "127.0.0.1", self.port, limit=2**26, backlog=1024, ssl=self._tls
         )
         self.port = self._server.sockets[0].getsockname()[1]
 
