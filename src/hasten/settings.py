@@ -359,6 +359,21 @@ class Slo(Objectives, frozen=True):
     webhook: Secret | None = None
 
 
+class Otel(Section, frozen=True):
+    """Spans for an OpenTelemetry collector (OTLP over HTTP). ``None``: as ``OTEL_*`` in the environment says.
+
+    ``endpoint``: without ``/v1/traces``. ``sample``: the share of the requests whose client did not decide that is
+    recorded. ``max_pending``: requests that may wait for the collector. ``attributes``: of the resource.
+    """
+
+    endpoint: str | None = None
+    headers: dict[str, Secret] = {}
+    service_name: str | None = None
+    sample: Share = 1.0
+    max_pending: Count = 10_000
+    attributes: dict[str, str] = {}
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -371,3 +386,4 @@ class Settings(Section, frozen=True):
     cache: Cache = Cache()
     log: Log = Log()
     slo: Slo = Slo()
+    otel: Otel | None = None

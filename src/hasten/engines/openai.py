@@ -96,9 +96,8 @@ class OpenAIEngine:
     def encode(self, request: Request) -> bytes:
         """Return the whole HTTP request."""
         body = self.body(request)
-        trace = request.trace
-        parent = f"traceparent: {trace.parent}\r\n" if trace.parent else ""
-        middle = f"{len(body)}\r\nx-request-id: {trace.id}\r\n{parent}\r\n"
+        told = "".join([f"{name}: {value}\r\n" for name, value in request.trace.propagated().items()])
+        middle = f"{len(body)}\r\nx-request-id: {request.trace.id}\r\n{told}\r\n"
         return self._heads[request.endpoint] + middle.encode("latin-1") + body
 
     async def send(self, request: Request) -> Reply:

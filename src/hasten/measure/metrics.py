@@ -28,7 +28,8 @@ _GEN_AI = (
     "gen_ai_response_model",
     "hasten_engine",
 )
-_OPERATIONS = {
+#: By endpoint: ``gen_ai.operation.name``.
+OPERATIONS = {
     "chat": "chat",
     "messages": "chat",
     "completions": "text_completion",
@@ -251,6 +252,8 @@ FAMILIES = (
         ("dimension", "value", "objective", "severity"),
     ),
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
+    Family("hasten_otel_exported_total", "counter", "Requests whose spans the collector took."),
+    Family("hasten_otel_dropped_total", "counter", "Requests whose spans were lost, and why.", ("reason",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),
@@ -318,7 +321,7 @@ class Metrics:
         key = (trace.endpoint, trace.model, trace.served_model, trace.engine)
         call = self._calls.get(key)
         if call is None:
-            operation = _OPERATIONS.get(trace.endpoint, trace.endpoint)
+            operation = OPERATIONS.get(trace.endpoint, trace.endpoint)
             labels = (operation, trace.provider, trace.model, trace.served_model, trace.engine)
             call = _Call(self.registry, labels)
             self._calls[key] = call
