@@ -174,12 +174,13 @@ class Trace:
         self.spans.append((stage, since, now))
         return now
 
-    def propagated(self) -> dict[str, str]:
-        """Return the headers that tell an engine which trace its work is a part of; none where nobody began one."""
+    def propagated(self) -> str:
+        """Return the header lines that tell an engine which trace its work is a part of; none where nobody began one."""
         parent = self.parent if self.context is None else self.context.traceparent
         if not parent:
-            return {}
-        return {"traceparent": parent, "tracestate": self.state} if self.state else {"traceparent": parent}
+            return ""
+        state = f"tracestate: {self.state}\r\n" if self.state else ""
+        return f"traceparent: {parent}\r\n{state}"
 
     def server_timing(self) -> str:
         """Return the value of the ``server-timing`` header: the stages that ran until now, milliseconds.

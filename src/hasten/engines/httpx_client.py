@@ -89,7 +89,7 @@ class _Exchange:
         }
         if engine.settings.api_key is not None:
             headers["authorization"] = f"Bearer {engine.settings.api_key.reveal()}"
-        headers |= self._told
+        headers |= dict(line.split(": ", 1) for line in self._told.splitlines())
         headers |= {name.lower(): value.reveal() for name, value in engine.settings.headers.items()}
         body = engine.body(request)
         try:

@@ -96,8 +96,8 @@ class OpenAIEngine:
     def encode(self, request: Request) -> bytes:
         """Return the whole HTTP request."""
         body = self.body(request)
-        told = "".join([f"{name}: {value}\r\n" for name, value in request.trace.propagated().items()])
-        middle = f"{len(body)}\r\nx-request-id: {request.trace.id}\r\n{told}\r\n"
+        trace = request.trace
+        middle = f"{len(body)}\r\nx-request-id: {trace.id}\r\n{trace.propagated()}\r\n"
         return self._heads[request.endpoint] + middle.encode("latin-1") + body
 
     async def send(self, request: Request) -> Reply:

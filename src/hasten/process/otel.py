@@ -13,7 +13,7 @@ import logging
 import sys
 from collections import deque
 from collections.abc import Callable
-from functools import partial
+from functools import cache, partial
 
 import msgspec
 
@@ -48,7 +48,7 @@ class Exporter:
         self.settings = settings
         self.begin = Sampler(settings.sample).begin
         self._exported = metrics.gauge("hasten_otel_exported_total")
-        self._dropped = partial(metrics.gauge, "hasten_otel_dropped_total")
+        self._dropped = cache(partial(metrics.gauge, "hasten_otel_dropped_total"))
         self._engines = engines
         self._pending: deque[Trace] = deque()
         self._sent = 0  # requests that the child has and has not told of

@@ -6,7 +6,6 @@ import random
 
 from hasten.trace import Context, Trace
 
-_SPAN_BITS = 64
 _SAMPLED, _RANDOM = 0x01, 0x02  # of the flags; the second one is level 2's
 _NO_TRACE, _NO_SPAN = "0" * 32, "0" * 16
 
@@ -19,8 +18,10 @@ class Sampler:
     """
 
     def __init__(self, share: float) -> None:
-        self._bound = round(share * 2**_SPAN_BITS)
+        self._bound = round(share * 2**64)
         self._bits = random.Random().getrandbits  # ids need be unique, not secret
+        # The upper half of new ids, one for all: the lower one, of which all decide, is random enough.
+        self._upper = f"{self._bits(64):016x}"
 
     def begin(self, trace: Trace) -> None:
         """Give ``trace`` a :class:`~hasten.trace.Context` if it is to be recorded.
@@ -28,16 +29,16 @@ class Sampler:
         Else its engines hear of that: they are sent the client's context, or a new one that is not sampled.
         """
         parent = trace.parent
-        span = self._bits(_SPAN_BITS - 1) + 1  # a bit less: there is room for those that follow
+        lower = self._bits(64)
+        span = (lower >> 1) + 1  # a bit less: there is room for those that follow
         if parent and _is_valid(parent):
             flags = int(parent[53:55], 16) & (_SAMPLED | _RANDOM)
             if flags & _SAMPLED:
                 trace.context = Context(parent[3:35], parent[36:52], f"{flags:02x}", span)
             return
         trace.state = ""
-        number = self._bits(128) or 1
-        trace_id = f"{number:032x}"
-        if number % 2**_SPAN_BITS < self._bound:
+        trace_id = f"{self._upper}{lower:016x}"
+        if lower < self._bound:
             trace.context = Context(trace_id, "", "01", span)
         else:
             trace.parent = f"00-{trace_id}-{span:016x}-00"
