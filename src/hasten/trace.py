@@ -28,7 +28,7 @@ def timing(took: dict[str, float]) -> str:
     return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in took.items()])
 
 
-class EngineCall(msgspec.Struct, array_like=True):
+class EngineCall(msgspec.Struct, array_like=True, gc=False):
     """One call to an engine; times as in :class:`Trace`. ``end``: ``None`` while it runs. ``error``: its code."""
 
     engine: str
@@ -44,7 +44,7 @@ class EngineCall(msgspec.Struct, array_like=True):
         self.error = error
 
 
-class Context(msgspec.Struct, array_like=True):
+class Context(msgspec.Struct, array_like=True, gc=False):
     """The place of a recorded request in a distributed trace (W3C, Trace Context): ids in hexadecimal digits.
 
     ``parent``: the client's span, empty if it sent none. ``span``: the request's own, a number of 63 bits; its calls to
@@ -175,7 +175,7 @@ class Trace:
         return now
 
     def propagated(self) -> str:
-        """Return the header lines that tell an engine which trace its work is a part of; none where nobody began one."""
+        """Return the header lines that tell an engine which trace its work is a part of; none if nobody began one."""
         parent = self.parent if self.context is None else self.context.traceparent
         if not parent:
             return ""

@@ -7,72 +7,24 @@ ends, the worker is gone or ending: what is left is sent within :data:`LAST` sec
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import signal
 import sys
 import threading
 import time
 from collections.abc import Callable
-from queue import Empty, SimpleQueue
 from typing import BinaryIO
 
 import msgspec
-from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.trace import ReadableSpan
-from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
-from hasten.measure.otel.frames import LENGTH, Batch, Setup, Told, trace_of
-from hasten.measure.otel.spans import Spans, resource_of
+from hasten.measure.otel.frames import LENGTH, Setup, Told
 from hasten.process.logs import set_up_logging
 
-MOST = 512  # spans that are sent at once
-EVERY = 1.0  # seconds that a span waits for others
-LAST = 1.0
+LAST = 1.0  # seconds
 NICENESS = 10  # requests go first
 COMPLAIN = 60.0  # seconds between two lines about a collector that does not take spans
-
-_decode_batch = msgspec.msgpack.Decoder(Batch).decode
-
-
-class Exporting:
-    """Takes batches as the worker sent them, sends spans, tells of it."""
-
-    def __init__(self, setup: Setup, exporter: SpanExporter, tell: Callable[[Told], None]) -> None:
-        self.queue: SimpleQueue[bytes | None] = SimpleQueue()
-        self._exporter = exporter
-        self._resource = resource_of(setup.service_name, setup.attributes)
-        self._tell = tell
-        self._spans: list[ReadableSpan] = []
-        self._requests = 0
-        self._due = 0.0
-
-    def run(self) -> None:
-        """Work until the queue brings ``None``."""
-        while (data := self._next()) is not None:
-            batch = _decode_batch(data)
-            for values in batch.records:
-                if not self._requests:
-                    self._due = time.monotonic() + EVERY
-                self._spans += Spans(trace_of(values), batch.epoch, batch.engines, self._resource)
-                self._requests += 1
-                if len(self._spans) >= MOST:
-                    self._send()
-        self._send()
-
-    def _next(self) -> bytes | None:
-        while self._requests:
-            try:
-                return self.queue.get(timeout=max(0.0, self._due - time.monotonic()))
-            except Empty:
-                self._send()
-        return self.queue.get()
-
-    def _send(self) -> None:
-        count, self._requests = self._requests, 0
-        spans, self._spans = self._spans, []
-        if spans:
-            good = self._exporter.export(spans) is SpanExportResult.SUCCESS
-            self._tell(Told(exported=count) if good else Told(failed=count))
 
 
 class Seldom(logging.Filter):
@@ -106,6 +58,10 @@ def main() -> None:
     out = os.dup(1)
     os.dup2(2, 1)  # whatever a library prints
     os.nice(NICENESS)
+    # Whoever ends all processes of a service means the gateway, which drains first and then closes the pipe.
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    from hasten.measure.otel.exporting import Exporting, exporter_of  # half a second's work, at that priority
+
     set_up_logging()
     for handler in logging.getLogger().handlers:
         handler.addFilter(Seldom())
@@ -113,8 +69,7 @@ def main() -> None:
     if not first:
         return
     setup = msgspec.msgpack.decode(first, type=Setup)
-    exporter = OTLPSpanExporter(setup.endpoint, headers=setup.headers)
-    exporting = Exporting(setup, exporter, lambda told: _tell(out, told))
+    exporting = Exporting(setup, exporter_of(setup), lambda told: _tell(out, told))
     threading.excepthook = _give_up
     thread = threading.Thread(target=exporting.run, name="hasten-otel", daemon=True)
     thread.start()
@@ -131,7 +86,8 @@ def _give_up(args: threading.ExceptHookArgs) -> None:
 
 
 def _tell(out: int, told: Told) -> None:
-    os.write(out, msgspec.json.encode(told) + b"\n")
+    with contextlib.suppress(OSError):  # the worker is gone
+        os.write(out, msgspec.json.encode(told) + b"\n")
 
 
 if __name__ == "__main__":
