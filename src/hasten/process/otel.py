@@ -28,7 +28,7 @@ log = logging.getLogger("hasten.otel")
 
 FLUSH_EVERY = 0.25  # seconds
 SLICE = 100  # requests encoded at a stretch: about a millisecond
-GRACE = 2.0  # seconds that the child has to end
+GRACE = 3.0  # seconds that the child has to end
 
 
 _decode_told = msgspec.json.Decoder(frames.Told).decode

@@ -22,7 +22,7 @@ import msgspec
 from hasten.measure.otel.frames import LENGTH, Setup, Told
 from hasten.process.logs import set_up_logging
 
-LAST = 1.0  # seconds
+LAST = 2.0  # seconds
 NICENESS = 10  # requests go first
 COMPLAIN = 60.0  # seconds between two lines about a collector that does not take spans
 
