@@ -1,24 +1,22 @@
 """What the export of spans costs requests: the gateway without it, and with a collector that answers, freezes, is down.
 
-    python bench/otel_cost.py [--rounds 4] [--seconds 3] [--rate 300]
+    python bench/otel_cost.py [--rounds 4] [--seconds 3] [--rate 50] [--count 2000]
 
-All run throughout and are measured in turns. CPU time is the gateway's own, without the process that exports, which is
-given separately: at full load it is slower than the gateway, and what it cannot take is dropped. The latencies are of
-the open loop, so that the processes have the cores to themselves in between as they do in service. Also the cost of
-the parts, in process.
+All run throughout and are measured in turns. Latencies are of requests one at a time, in turns, at a moderate rate. CPU
+time is the gateway's own at full load, without the process that exports, which is given separately: it shares the
+gateway's core here, is slower than it, and what it cannot take is dropped. Also the cost of the parts, in process.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
+import http.client
 import multiprocessing
 import os
+import random
 import re
 import socket
-import subprocess
-import sys
 import tempfile
 import time
 import urllib.request
@@ -27,10 +25,11 @@ from pathlib import Path
 from statistics import median
 
 import msgspec
-from candidates import MODEL, Hasten, Running
+from candidates import Hasten, Running, body
 from processes import TICK, free_port
 from upstream import Canned
 
+from hasten.bench.stats import quantile
 from hasten.measure.otel import frames
 from hasten.measure.otel.sampling import Sampler
 from hasten.measure.otel.spans import Spans, resource_of
@@ -97,19 +96,28 @@ def child_cpu(running: Running) -> float:
     return total * TICK
 
 
-def calm(bench: Bench, running: Running, rate: float, seconds: int) -> dict[str, float]:
-    """Offer ``rate`` requests a second; return percentiles, milliseconds."""
-    words = ["taskset", "-c", str(bench.cores[1]), sys.executable, "-m", "hasten", "bench", running.url]
-    words += ["--no-stream", "--model", MODEL, "--rate", str(rate), "-d", str(seconds), "--json", "-"]
-    words += ["-c", "256", "-n", "1000000"]
-    for name, value in running.headers.items():
-        words += ["-H", f"{name}: {value}"]
-    done = subprocess.run(words, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, check=True)
-    summary = json.loads(done.stdout)["targets"][0]["summary"]
-    return {name: summary["e2e_ms"][name] for name in ("p50", "p99")} | {"errors": summary["failed"]}
+def calm(running: list[Running], rate: float, count: int) -> None:
+    """Ask one after the other, ``count`` times, each ``rate`` times a second: what the machine does weighs on all."""
+    lines = {one.name: http.client.HTTPConnection("127.0.0.1", one.port) for one in running}
+    took: dict[str, list[float]] = {one.name: [] for one in running}
+    text, source = body(stream=False), random.Random(1)
+    due = time.perf_counter()
+    for _ in range(count):
+        for one in source.sample(running, len(running)):
+            time.sleep(max(0.0, due - time.perf_counter()))
+            due = max(due, time.perf_counter() - 0.1) + 1 / rate / len(running)
+            before = time.perf_counter()
+            lines[one.name].request("POST", "/v1/chat/completions", text, one.headers)
+            answer = lines[one.name].getresponse()
+            answer.read()
+            took[one.name].append((time.perf_counter() - before) * 1e3)
+            assert answer.status == 200
+    for name, values in took.items():
+        shown = {q: quantile(sorted(values), q) for q in (0.5, 0.9, 0.99)}
+        print(f"{name}: " + ", ".join(f"p{q * 100:g} {value:.3f} ms" for q, value in shown.items()))
 
 
-def compare(bench: Bench, rounds: int, rate: float) -> None:
+def compare(bench: Bench, rounds: int, rate: float, count: int) -> None:
     with ExitStack() as stack:
         canned = Canned(bench.cores[1], bench.folder)
         stack.push(canned.child)
@@ -128,19 +136,19 @@ def compare(bench: Bench, rounds: int, rate: float) -> None:
         running, skipped = bench.start(candidates, canned.port, stack, stream=False)
         assert not skipped, skipped
         time.sleep(3)  # until the children are up
+        calm(running, rate, count)
         figures: dict[str, list[dict[str, float]]] = {one.name: [] for one in running}
         for number in range(rounds):
             for one in running[:: -1 if number % 2 else 1]:
                 assert one.child is not None
-                found = calm(bench, one, rate, bench.seconds)
-                bench.load(one, CONNECTIONS, 1)
-                one.child.settle(3)
                 cpu, below = one.child.cpu_seconds(), child_cpu(one)
                 busy = bench.load(one, CONNECTIONS, bench.seconds)
                 requests = busy["requests"] or 1
-                found |= {
-                    "us": (one.child.cpu_seconds() - cpu) / requests * 1e6,
-                    "child_us": (child_cpu(one) - below) / requests * 1e6,
+                time.sleep(0.5)
+                below = child_cpu(one) - below
+                found = {
+                    "us": (one.child.cpu_seconds() - cpu - below) / requests * 1e6,
+                    "child_us": below / requests * 1e6,
                     "rps": requests / (busy["seconds"] or 1),
                 }
                 figures[one.name].append(found)
@@ -150,9 +158,8 @@ def compare(bench: Bench, rounds: int, rate: float) -> None:
         for one in running:
             mine, off = figures[one.name], figures["off"]
             ratio = median(a["us"] / b["us"] for a, b in zip(mine, off, strict=True))
-            later = median(a["p99"] - b["p99"] for a, b in zip(mine, off, strict=True))
             shown = ", ".join(f"{name} {median(f[name] for f in mine):.3f}" for name in mine[0])
-            print(f"{one.name}: {shown}; CPU {ratio:.3f} of off, p99 {later:+.3f} ms; {counted(one)}")
+            print(f"{one.name}: {shown}; CPU {ratio:.3f} of off; {counted(one)}")
 
 
 def parts(count: int = 5000) -> None:
@@ -208,13 +215,14 @@ def main() -> None:
     )
     parser.add_argument("--rounds", type=int, default=4)
     parser.add_argument("--seconds", type=int, default=3)
-    parser.add_argument("--rate", type=float, default=300.0)
+    parser.add_argument("--rate", type=float, default=50.0, help="requests/s of each, for the latencies")
+    parser.add_argument("--count", type=int, default=2000, help="and how many")
     args = parser.parse_args()
     parts()
     cores = sorted(os.sched_getaffinity(0))[:2]
     os.sched_setaffinity(0, {cores[1]})
     with tempfile.TemporaryDirectory(prefix="hasten-bench-") as folder:
-        compare(Bench(cores, Path(folder), args.seconds), args.rounds, args.rate)
+        compare(Bench(cores, Path(folder), args.seconds), args.rounds, args.rate, args.count)
 
 
 if __name__ == "__main__":

@@ -135,7 +135,7 @@ class Exporter:
             "hasten.process.otel_child",
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
-            start_new_session=True,  # Ctrl-C is the gateway's to hear, which drains first
+            # No session of its own: Linux shares a core out by sessions first, whatever the priorities in them.
         )
         assert process.stdin is not None
         process.stdin.write(frames.setup(self.settings))
