@@ -3,16 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import re
 import shutil
-from base64 import b64encode
 from pathlib import Path
 
 import pytest
 
 from hasten.cache.report import Look
-from hasten.dashboard.page import page
+from hasten.dashboard.page import all_pages
 from hasten.testing import ScriptedUpstream
 from tests.gateway import gateway
 
@@ -54,9 +51,19 @@ async def test_what_it_reads() -> None:
         assert told["semantic"] is None
 
 
-@pytest.mark.parametrize("name", ["cache", "route"])
-def test_nothing_is_written_as_markup_or_loaded_from_elsewhere(name: str) -> None:
-    reply = page(name)
+@pytest.mark.parametrize("path", sorted(all_pages()))
+def test_nothing_is_written_as_markup_or_loaded_from_elsewhere(path: str) -> None:
+    reply = all_pages()[path]
+    headers = dict(reply.headers)
+    assert headers[b"x-content-type-options"] == b"nosniff"
+    if reply.content_type.startswith(b"text/html"):
+        policy = headers[b"content-security-policy"].decode()
+        assert policy.startswith("default-src 'none'; script-src 'self'; style-src 'self';")
+        assert "unsafe" not in policy
+    if "uPlot" in path:  # not ours, as it was made; held by the policy all the same
+        return
+    if path.endswith(".svg"):  # names its language by an address
+        return
     text = reply.body.decode()
     for forbidden in (
         "innerHTML",
@@ -66,13 +73,23 @@ def test_nothing_is_written_as_markup_or_loaded_from_elsewhere(name: str) -> Non
         "eval(",
         "://",
         " style=",
+        "<script>",
+        "<style",
     ):
         assert forbidden not in text
-    policy = dict(reply.headers)[b"content-security-policy"].decode()
-    for tag in ("script", "style"):
-        content = re.findall(f"<{tag}>(.*?)</{tag}>", text, re.DOTALL)[0]
-        digest = hashlib.sha256(content.encode()).digest()
-        assert f"{tag}-src 'sha256-{b64encode(digest).decode()}'" in policy
+
+
+async def test_browsers_ask_whether_a_page_has_changed() -> None:
+    async with ScriptedUpstream() as up, gateway(up) as gw:
+        for path in ("/dashboard/cache", "/dashboard/assets/hasten.js"):
+            first = await gw.http.get(path)
+            again = await gw.http.get(path, headers={"if-none-match": first.headers["etag"]})
+            assert (again.status_code, again.content) == (304, b"")
+            assert again.headers["content-length"] == first.headers["content-length"]
+            other = await gw.http.get(path, headers={"if-none-match": '"other"'})
+            assert (other.status_code, other.content) == (200, first.content)
+        assert first.headers["content-type"] == "text/javascript; charset=utf-8"
+        assert (await gw.http.get("/dashboard/assets/nothing.js")).status_code == 404
 
 
 async def browse(url: str, folder: Path) -> str:
@@ -90,10 +107,10 @@ async def test_a_browser_shows_a_question_as_text(tmp_path: Path) -> None:
         assert gw.worker.app.cache is not None
         gw.worker.app.cache.report.add(Look("", f"new {EVIL} same", f"{EVIL} same", 1.5, "hit", EVIL))
         gw.worker.app.cache.report.add(Look("", "What is it?", "What was it?", None, "refused", "tense"))
-        shown = await browse(f"{gw.url}/dashboard", tmp_path)
+        shown = await browse(f"{gw.url}/dashboard/cache", tmp_path)
     assert "<title>Cache · Hasten</title>" in shown
     assert "<img" not in shown
-    assert shown.count("<script>") == 1
+    assert "<script>" not in shown
     assert "<mark>was</mark>" in shown
     assert "&lt;img" in shown
     assert "× refused" in shown

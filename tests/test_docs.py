@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from hasten import config, settings
-from hasten.measure.metrics import FAMILIES
+from hasten.measure.families import FAMILIES
 
 DOCS = Path(__file__).parent.parent / "docs"
 PAGE = (DOCS / "configuration.md").read_text()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 import msgspec
@@ -20,7 +21,7 @@ from hasten.cache.orders import Orders
 from hasten.cache.report import Report
 from hasten.cache.semantic.embedding import Embedding
 from hasten.cache.stage import CacheStage
-from hasten.dashboard.page import page as dashboard
+from hasten.dashboard import page as dashboard
 from hasten.engines import weights
 from hasten.engines.base import Engine
 from hasten.engines.dispatch import Dispatch
@@ -28,6 +29,7 @@ from hasten.engines.openai import OpenAIEngine
 from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import effect, prometheus, totals
 from hasten.measure.metrics import Metrics
+from hasten.measure.overview import EngineSeen, Overview
 from hasten.measure.transcript import keep_transcript
 from hasten.route.admin import Admin as RouteAdmin
 from hasten.route.book import Book
@@ -90,6 +92,9 @@ class App:
         self.embedding = take_embedding(settings, self.cache, former)
         self.named = make_named(settings, self.cache, self.embedding, count, former)
         self.handler = compose(stages(settings, self.named, self.cache, self.route), self.dispatch)
+        self.loads: Mapping[str, object] = {}  # by engine, what it tells of its load
+        #: What requests cost and saved, of a tenant or of all; ``None``: not known.
+        self.cost: Callable[[str | None], dict[str, Any] | None] = lambda tenant: None
         self.router = make_router(self, is_ready)
 
     def move(self, addresses: Mapping[str, str | None]) -> None:
@@ -263,6 +268,25 @@ def httpx_engine(name: str, settings: OpenAISettings) -> OpenAIEngine:
     return HttpxEngine(name, settings)
 
 
+def add_watch(router: Router, app: App) -> None:
+    """Add the pages that show what was measured."""
+
+    def engines() -> list[EngineSeen]:
+        members = app.dispatch.members.items()
+        return [EngineSeen(name, m.engine.provider, m.state, app.loads.get(name)) for name, m in members]
+
+    watch, cached = app.metrics.watch, app.cache is not None
+    overview = Overview(watch, app.metrics.registry.collect, engines, cached, lambda tenant: app.cost(tenant))
+    for path, look in (
+        ("latency", watch.latency.view),
+        ("slo", watch.slo.view),
+        ("overview", overview.view),
+    ):
+        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
+    router.get("/admin/requests", Route("admin", page=pages.search(watch.exemplars.search), admin=True))
+    router.get("/admin/requests/", Route("admin", page=pages.item(watch.exemplars.one), admin=True))
+
+
 def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     """Return the routes: hot paths to wire formats, others to pages."""
     router = Router()
@@ -287,9 +311,7 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
         router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
         router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
-    for path, look in (("latency", app.metrics.latency.view), ("slo", app.metrics.slo.view)):
-        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
-
+    add_watch(router, app)
     names = list(app.settings.models)
 
     def card(name: str) -> dict[str, object]:
@@ -319,7 +341,6 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     router.get("/health", Route("health", page=health, protected=False))
     router.get("/ready", Route("ready", page=ready, protected=False))
     router.get("/metrics", Route("metrics", page=metrics, protected=False))
-    for path in ("/dashboard", "/dashboard/cache"):  # without a key: what it shows is behind one
-        router.get(path, Route("dashboard", page=pages.fixed(dashboard("cache")), protected=False))
-    router.get("/dashboard/route", Route("dashboard", page=pages.fixed(dashboard("route")), protected=False))
+    for path, reply in dashboard.all_pages().items():  # without a key: what they show is behind one
+        router.get(path, Route("dashboard", page=pages.fixed(reply), protected=False))
     return router

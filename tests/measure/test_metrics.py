@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from hasten.measure.metrics import FAMILIES, Metrics
+from hasten.measure.families import FAMILIES
+from hasten.measure.metrics import Metrics
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Registry, Slots, merge, read
 from hasten.testing import Script, ScriptedUpstream

@@ -176,7 +176,8 @@ class Exchange:
             return
         if stream is None:
             head = f"{self._headers(reply)}content-length: {len(body)}\r\n\r\n".encode("latin-1")
-            transport.write(head if self._head.method == b"HEAD" else head + body)
+            bare = self._head.method == b"HEAD" or reply.status == 304
+            transport.write(head if bare else head + body)
             self._finish()
             return
         assert self._head.route is not None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
 from typing import Any
+from urllib.parse import unquote
 
 import msgspec
 
@@ -17,10 +18,13 @@ def _tenant(head: Head) -> str | None:
 
 
 def fixed(reply: Reply) -> Page:
-    """Return a page that always is ``reply``."""
+    """Return a page that always is ``reply``; one with an ``etag`` is not sent again to who has it."""
+    tag = dict(reply.headers).get(b"etag")
+    same = Reply(304, reply.body, reply.content_type)  # its length is told, as of HEAD
+    same.headers += reply.headers
 
     async def page(head: Head) -> Reply:
-        return reply
+        return same if tag is not None and tag in head.headers.get(b"if-none-match", b"") else reply
 
     return page
 
@@ -39,6 +43,25 @@ def view(look: Callable[[str | None], dict[str, Any]]) -> Page:
 
     async def page(head: Head) -> Reply:
         return Reply(body=msgspec.json.encode(look(_tenant(head))))
+
+    return page
+
+
+def search(look: Callable[[bytes, str | None], dict[str, Any]]) -> Page:
+    """Return a page that shows what ``look(query, tenant)`` returns."""
+
+    async def page(head: Head) -> Reply:
+        return Reply(body=msgspec.json.encode(look(head.query, _tenant(head))))
+
+    return page
+
+
+def item(look: Callable[[str, str | None], dict[str, Any]]) -> Page:
+    """Return a page that shows what ``look(name, tenant)`` returns of what the path's end names."""
+
+    async def page(head: Head) -> Reply:
+        name = unquote(head.path.rpartition(b"/")[2].decode("latin-1"), errors="replace")
+        return Reply(body=msgspec.json.encode(look(name, _tenant(head))))
 
     return page
 

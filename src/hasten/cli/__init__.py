@@ -6,7 +6,7 @@ import argparse
 import sys
 
 from hasten import __version__
-from hasten.cli import bench, chat, check, models, route, serve, train_router
+from hasten.cli import bench, chat, check, models, route, serve, top, train_router
 from hasten.errors import HastenError, SettingsError
 
 
@@ -15,7 +15,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="hasten", description="A latency-first LLM gateway.")
     parser.add_argument("--version", action="version", version=f"hasten {__version__}")
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    for module in (serve, check, chat, bench, models, route, train_router):
+    for module in (serve, check, chat, top, bench, models, route, train_router):
         module.add(commands)
     args = parser.parse_args(argv)
     try:

@@ -1,1 +1,1 @@
-"""The dashboard: pages in one file each, without a build step, that read the admin's JSON over HTTP."""
+"""The dashboard: pages without a build step, that read the admin's JSON over HTTP."""

@@ -22,8 +22,8 @@ CALLS = frozenset(("chat", "completions", "embeddings", "messages"))
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 WINDOWS = {"1m": 60, "5m": 300, "1h": 3600}
 #: By the width of the slices, seconds.
-_SLICES = {5: (60,), 10: (300,), 60: (3600,)}
-_MEASURES = ("e2e", "ttft", "tpot")
+SLICES = {5: (60,), 10: (300,), 60: (3600,)}
+MEASURES = ("e2e", "ttft", "tpot")
 
 #: How much is done at a stretch, one to three milliseconds: traces counted, combinations spread.
 TRACES, COMBINATIONS = 200, 8
@@ -38,7 +38,7 @@ class Latency:
     """One worker's percentiles, and with what it hears the fleet's. See :class:`~hasten.measure.ledger.Ledger`."""
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
-        self.ledger = Ledger(_SLICES, clock)
+        self.ledger = Ledger(SLICES, clock)
         self._pending: list[Trace] = []
 
     def record(self, trace: Trace) -> None:
@@ -86,14 +86,18 @@ class Latency:
         windows = {name: self._rows(seconds, tenant) for name, seconds in WINDOWS.items()}
         return {"relative_error": ERROR, "windows": windows}
 
+    def summary(self, series: Series, seconds: int) -> dict[str, float] | None:
+        """Return ``n`` and the percentiles of a window; ``None`` if nothing was counted."""
+        counts = self.ledger.counts(series, seconds)
+        return {"n": sum(counts.values()), **_milliseconds(counts)} if counts else None
+
     def _rows(self, seconds: int, tenant: str | None) -> list[dict[str, Any]]:
         rows: dict[tuple[str, str], dict[str, Any]] = {}
         for series in sorted(self.ledger.series(seconds), key=_place):
             measure, dimension, value = series
             if tenant is None or (dimension, value) == ("tenant", tenant):
-                counts = self.ledger.counts(series, seconds)
                 row = rows.setdefault((dimension, value), {"dimension": dimension, "value": value})
-                row[measure] = {"n": sum(counts.values()), **_milliseconds(counts)}
+                row[measure] = self.summary(series, seconds)
         return list(rows.values())
 
 
@@ -117,7 +121,7 @@ def _spread(combinations: list[tuple[_Names, _Group]]) -> Part:
     part: Part = {}
     for key, group in combinations:
         names = list(_names(*key))
-        for measure, counts in zip(_MEASURES, group, strict=True):
+        for measure, counts in zip(MEASURES, group, strict=True):
             if counts:
                 add(part, {(measure, *name): counts for name in names})
     return part
@@ -137,7 +141,7 @@ def _names(
 
 def _place(series: Series) -> tuple[str, str, int]:
     measure, dimension, value = series
-    return dimension, value, _MEASURES.index(measure)
+    return dimension, value, MEASURES.index(measure)
 
 
 def _milliseconds(counts: Mapping[int, int]) -> dict[str, float]:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
+from msgspec.structs import fields
+
 from hasten.errors import ClientGone, EngineStatus
 from hasten.settings import Objectives, Slo
 from hasten.trace import Trace
@@ -58,6 +60,12 @@ class Rules:
             [("tenant", name) for name in settings.tenants],
         )
         return [("all", ""), *models, *tenants]
+
+    @property
+    def general(self) -> dict[str, float]:
+        """The objectives of all requests that are set, by their settings' names."""
+        names = (field.encode_name for field in fields(Objectives))
+        return {name: value for name in names if (value := getattr(self._settings, name)) is not None}
 
     def names(self, model: str, tenant: str) -> tuple[str, str]:
         """Return the model and the tenant as far as they have objectives of their own."""
@@ -116,7 +124,7 @@ def judge(trace: Trace, limits: tuple[Limit, ...]) -> int:
     """
     gone = trace.error == ClientGone.code
     if not gone and (trace.error is not None or trace.status >= 400):
-        return _FAILED if _failed(trace) else 0
+        return _FAILED if failed(trace) else 0
     verdict = 0 if gone else _NO_ERROR
     for measure, limit, met, miss in limits:
         took: float | None
@@ -135,8 +143,11 @@ def judge(trace: Trace, limits: tuple[Limit, ...]) -> int:
     return verdict if gone else verdict | _COUNTED | _GOOD
 
 
-def _failed(trace: Trace) -> bool:
+def failed(trace: Trace) -> bool:
+    """Whether a finished request failed, and not by its client's fault."""
     status = trace.status
+    if trace.error == ClientGone.code or (trace.error is None and status < 400):
+        return False
     if status >= 500 or status == 429:
         return True
     return status < 400 or (trace.error == EngineStatus.code and status in (401, 403, 404))

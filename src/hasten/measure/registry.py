@@ -75,22 +75,42 @@ class Slots:
             self._file.close()
 
 
+class Reader:
+    """Reads a file's content again and again; the names, which are only added to, once."""
+
+    __slots__ = ("_at", "_series")
+
+    def __init__(self) -> None:
+        self._at = _HEAD.size
+        self._series: dict[str, list[tuple[Key, int, int]]] = {}  # by family: key, first slot, slots
+
+    def read(self, data: bytes, names: tuple[str, ...] = ("",)) -> dict[Key, list[float]]:
+        """Return the slots of the families whose names begin with one of ``names``; an empty dict if ``data`` is not
+        such a file's content (yet)."""
+        if len(data) < _HEAD.size:
+            return {}
+        magic, used = _HEAD.unpack_from(data)
+        if magic != _MAGIC or used > len(data):
+            return {}
+        while self._at < used:
+            length, count = _RECORD.unpack_from(data, self._at)
+            key = self._at + _RECORD.size
+            name, labels = msgspec.json.decode(data[key : key + length])
+            slots = key + -(-length // 8) * 8
+            self._series.setdefault(name, []).append(((name, tuple(labels)), slots // 8, count))
+            self._at = slots + 8 * count
+        view = memoryview(data)[: used // 8 * 8].cast("d")
+        return {
+            key: list(view[at : at + count])
+            for name, series in self._series.items()
+            if name.startswith(names)
+            for key, at, count in series
+        }
+
+
 def read(data: bytes) -> dict[Key, list[float]]:
     """Return all slots of a file's content; an empty dict if it is not one (yet)."""
-    if len(data) < _HEAD.size:
-        return {}
-    magic, used = _HEAD.unpack_from(data)
-    if magic != _MAGIC or used > len(data):
-        return {}
-    found: dict[Key, list[float]] = {}
-    at = _HEAD.size
-    while at < used:
-        length, count = _RECORD.unpack_from(data, at)
-        name, labels = msgspec.json.decode(data[at + _RECORD.size : at + _RECORD.size + length])
-        at += _RECORD.size + -(-length // 8) * 8
-        found[name, tuple(labels)] = list(struct.unpack_from(f"={count}d", data, at))
-        at += 8 * count
-    return found
+    return Reader().read(data)
 
 
 def merge(parts: Iterable[dict[Key, list[float]]]) -> dict[Key, list[float]]:
@@ -176,6 +196,8 @@ class Registry:
         self._slots = Slots(path)
         self._values: dict[Key, Value] = {}
         self._histograms: dict[Key, Histogram] = {}
+        self._own = Reader()
+        self._others: dict[Path, Reader] = {}
 
     def value(self, name: str, *labels: str) -> Value:
         """Return a counter or gauge, made at its first use."""
@@ -209,20 +231,22 @@ class Registry:
         family = self.families.get(name)
         return family is not None and family.kind != "gauge"
 
-    def collect(self) -> dict[Key, list[float]]:
-        """Return the slots of this worker and, where it has a file, of all workers beside it.
+    def collect(self, names: tuple[str, ...] = ("",)) -> dict[Key, list[float]]:
+        """Return the slots of this worker and, where it has a file, of all workers beside it; of the families whose
+        names begin with one of ``names``.
 
         Of a worker that ended (its file's name ends in :data:`ENDED`) the counts stay, its gauges do not.
         """
-        parts = [read(self._slots.snapshot())]
+        parts = [self._own.read(self._slots.snapshot(), names)]
         if self.path is not None:
-            for path in sorted(self.path.parent.glob(f"*{self.path.suffix}*")):
-                if path != self.path:
-                    try:
-                        found = read(path.read_bytes())
-                    except OSError:
-                        continue
-                    if path.suffix == ENDED:
-                        found = {k: v for k, v in found.items() if self._counts(k[0])}
-                    parts.append(found)
+            others = set(self.path.parent.glob(f"*{self.path.suffix}*")) - {self.path}
+            self._others = {path: self._others.get(path) or Reader() for path in sorted(others)}
+            for path, reader in self._others.items():
+                try:
+                    found = reader.read(path.read_bytes(), names)
+                except OSError:
+                    continue
+                if path.suffix == ENDED:
+                    found = {k: v for k, v in found.items() if self._counts(k[0])}
+                parts.append(found)
         return merge(parts)

@@ -172,6 +172,11 @@ class Slo:
         scopes = self.rules.scopes if self._on else []
         return {"scopes": [self._row(s) for s in scopes if tenant is None or s == ("tenant", tenant)]}
 
+    def goodput(self, window: str) -> float | None:
+        """Return the share of all requests that met their objectives; ``None`` if none were judged."""
+        counts = self._counts(("all", ""), window)
+        return round(counts.get(GOOD, 0) / counts[ALL], 4) if self._on and counts.get(ALL) else None
+
     def _row(self, scope: tuple[str, str]) -> dict[str, Any]:
         goodput = {}
         for window in GOODPUT:

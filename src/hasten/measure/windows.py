@@ -10,7 +10,7 @@ from typing import Protocol
 
 import msgspec
 
-from hasten.measure.ledger import Ledger, Sealed
+from hasten.measure.ledger import Sealed
 from hasten.measure.shelf import Shelf
 
 log = logging.getLogger("hasten.measure")
@@ -20,10 +20,28 @@ LATER = 1.0  # seconds after which the others are expected to have sealed their 
 PAUSE = 0.002  # seconds between two stretches of folding: requests come first
 
 
+class Shared(Protocol):
+    """What is kept by slices of time, such as a :class:`~hasten.measure.ledger.Ledger`."""
+
+    clock: Callable[[], float]
+
+    @property
+    def reach(self) -> dict[int, int]:
+        """By width, the oldest slice that is still of use."""
+
+    def tick(self) -> list[Sealed]:
+        """Seal the slices that are over and return them."""
+
+    def hear(self, sealed: Sealed) -> None:
+        """Add another worker's slice."""
+
+
 class Recorder(Protocol):
     """What counts requests for a ledger."""
 
-    ledger: Ledger
+    @property
+    def ledger(self) -> Shared:
+        """Where it counts them."""
 
     def fold(self) -> Iterator[None]:
         """Give what was recorded to the ledger, a stretch at each step."""

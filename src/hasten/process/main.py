@@ -44,7 +44,7 @@ class Main:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         await self._node.start()
         models = ", ".join(self._node.settings.models)
-        log.info("serving on %s, models: %s", self.url, models)
+        log.info("serving on %s, models: %s; playground: %s/play", self.url, models, self.url)
         await self._ended.wait()
 
     def _end(self, delay: float | None) -> None:

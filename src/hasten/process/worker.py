@@ -16,7 +16,7 @@ from hasten.measure.accesslog import AccessLog
 from hasten.measure.metrics import Metrics
 from hasten.measure.shelf import Shelf
 from hasten.measure.webhook import Webhook
-from hasten.measure.windows import Keeper, keep
+from hasten.measure.windows import keep
 from hasten.process.otel import Exporter
 from hasten.settings import Settings
 from hasten.trace import Trace
@@ -76,12 +76,7 @@ class Worker:
         self._export(self.settings)
         folder = self.metrics.folder
         shelf = Shelf(folder / "slices", str(os.getpid())) if folder is not None else None
-        self._sharing = loop.create_task(
-            keep(
-                [Keeper("latency", self.metrics.latency, shelf), Keeper("slo", self.metrics.slo, shelf)],
-                self._alert,
-            )
-        )
+        self._sharing = loop.create_task(keep(self.metrics.watch.keepers(shelf), self._look))
 
     async def drain(self, delay: float | None = None) -> None:
         """Stop: ``/ready`` fails at once, after ``delay`` nothing new is taken, running answers end, then close.
@@ -216,6 +211,11 @@ class Worker:
             self._otel = Exporter(settings.otel, self.metrics, lambda: self.app.addresses())
             self.server.on_begin = self._otel.begin
             self._otel.start()
+
+    def _look(self) -> None:
+        """Take note of what the windows show now."""
+        self.metrics.watch.history.tick()
+        self._alert()
 
     def _alert(self) -> None:
         for change in self.metrics.slo.check():

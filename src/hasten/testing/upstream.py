@@ -119,8 +119,8 @@ class ScriptedUpstream:
         leaving = asyncio.create_task(_left(reader))
         try:
             await asyncio.wait((following, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if not following.done():
-                self.gone += 1
+            if not following.done() or isinstance(following.exception(), ConnectionError):
+                self.gone += 1  # seen by reading, or by writing
                 return False
             following.result()
         finally:
@@ -175,6 +175,10 @@ class ScriptedUpstream:
         writer.transport.abort()
 
     async def _send(self, script: Script, writer: asyncio.StreamWriter, data: bytes) -> None:
+        if (
+            writer.transport.is_closing()
+        ):  # uvloop's transports refuse to write then, asyncio's own do nothing
+            raise ConnectionResetError("the client left")
         if not script.split:
             writer.write(data)
             await writer.drain()

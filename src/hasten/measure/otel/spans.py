@@ -27,7 +27,7 @@ from opentelemetry.trace import SpanContext, SpanKind, Status, StatusCode, Trace
 from hasten import __version__
 from hasten.anatomy import segments
 from hasten.errors import ClientGone
-from hasten.measure.metrics import OPERATIONS
+from hasten.measure.families import OPERATIONS
 from hasten.measure.otel.frames import Engines
 from hasten.trace import Context, EngineCall, Trace
 

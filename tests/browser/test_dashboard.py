@@ -1,0 +1,158 @@
+"""The dashboard as people see it, in a browser: live numbers, waterfalls, keys, keyboards, narrow and dark screens."""
+
+from __future__ import annotations
+
+import asyncio
+import re
+
+import pytest
+
+pytest.importorskip("playwright", reason="needs Playwright, which is not installed")
+
+from hasten.testing import ScriptedUpstream
+from tests.browser.chromium import Tab, browser, needs_chromium
+from tests.browser.demo import asked, house
+from tests.gateway import Gateway, gateway
+
+pytestmark = needs_chromium
+
+RATE = 12.0
+LOADED = "document.querySelector('#tiles .big').textContent.includes('p95')"
+ROWS = "document.querySelectorAll('#requests tbody tr').length >= 3"
+UNITS = {"ms": 1.0, "s": 1e3}
+
+
+def milliseconds(text: str) -> float:
+    """Return the time that a page says."""
+    found = re.match(r"([\d.]+)\s*(ms|s)", text)
+    assert found is not None, text
+    return float(found[1]) * UNITS[found[2]]
+
+
+async def metric(gw: Gateway, measure: str, quantile: str) -> float:
+    """Return milliseconds of the last five minutes, from the metrics page."""
+    labels = f'measure="{measure}",dimension="all",value="",window="5m",quantile="{quantile}"'
+    found = re.search(rf"hasten_latency_seconds{{{re.escape(labels)}}} (\S+)", await gw.metrics())
+    return 1e3 * float(found[1]) if found is not None else 0.0
+
+
+async def p95(tab: Tab, tile: int) -> float:
+    """Return what a tile's p95 says."""
+    return milliseconds(await tab.text(f"#tiles .tile:nth-child({tile}) .percentile:nth-child(3) b"))
+
+
+async def test_the_numbers_are_live_and_those_of_the_metrics() -> None:
+    async with house() as gw, browser() as open_tab:
+        tab: Tab = await open_tab(f"{gw.url}/dashboard")
+        await tab.until("document.querySelector('#curl').textContent.includes('small-8b')")
+        assert await tab.page.locator("#empty").is_visible()
+        async with asked(gw, RATE):
+            await tab.until(LOADED)
+            assert await tab.page.locator("#empty").is_hidden()
+            first = await tab.text("#said")
+            await tab.until(f"document.querySelector('#said').textContent !== {first!r}")
+            await asyncio.sleep(3)
+        await asyncio.sleep(1)  # what the workers tell each other
+        chats = sum(
+            map(int, re.findall(r'hasten_requests_total{endpoint="chat",.*} (\d+)', await gw.metrics()))
+        )
+        await tab.until(f"document.querySelector('#said').textContent.startsWith('{chats} requests')")
+        for tile, measure in enumerate(("ttft", "tpot", "e2e"), start=1):
+            assert await p95(tab, tile) == pytest.approx(await metric(gw, measure, "0.95"), rel=0.01)
+        assert tab.wrong == []
+
+
+async def test_from_a_percentile_to_a_requests_waterfall_by_keyboard() -> None:
+    async with house() as gw, browser() as open_tab:
+        async with asked(gw, RATE):
+            tab: Tab = await open_tab(f"{gw.url}/dashboard")
+            await tab.until(LOADED)
+            await asyncio.sleep(2)
+        await tab.until(ROWS)
+        page = tab.page
+        for _ in range(25):
+            await page.keyboard.press("Tab")
+            if (await page.evaluate("document.activeElement.textContent")).startswith("TTFT p95"):
+                break
+        async with page.expect_response(re.compile(r"measure=ttft&near=p95")) as answered:
+            await page.keyboard.press("Enter")
+        told = await (await answered.value).json()
+        await tab.until(
+            "document.querySelector('#requests-said').textContent.includes('TTFT is nearest to the p95')"
+        )
+        assert await page.evaluate("document.activeElement.id") == "requests-title"
+        shown = await p95(tab, 1)
+        assert told["value_ms"] == pytest.approx(shown, rel=0.3)  # a refresh may lie between them
+        assert told["requests"][0]["ttft_ms"] == pytest.approx(told["value_ms"], rel=0.5)
+
+        for _ in range(12):
+            await page.keyboard.press("Tab")
+            if await page.evaluate("document.activeElement.className") == "open":
+                break
+        await page.keyboard.press("Enter")
+        await tab.until("document.querySelector('#request').open")
+        parts = await page.eval_on_selector_all(
+            "#request tbody td[data-ms]", "cells => cells.map(c => +c.dataset.ms)"
+        )
+        assert sum(parts) == pytest.approx(told["requests"][0]["e2e_ms"], rel=0.01, abs=0.1)
+        total = milliseconds(await tab.text("#request .total"))
+        assert total == pytest.approx(sum(parts), rel=0.01)
+        assert told["requests"][0]["id"] in await tab.text("#request dl")
+        assert await tab.violations() == []
+        await page.keyboard.press("Escape")
+        assert not await page.evaluate("document.querySelector('#request').open")
+        assert await page.evaluate("document.activeElement.className") == "open"
+        assert tab.wrong == []
+
+
+async def test_it_asks_for_a_key_where_keys_are_configured() -> None:
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, server={"keys": ["key-of-acme-1234"]}) as gw,
+        browser() as open_tab,
+    ):
+        tab: Tab = await open_tab(f"{gw.url}/dashboard")
+        await tab.page.locator("#key").fill("wrong")
+        await tab.page.keyboard.press("Enter")
+        await tab.until("document.querySelector('#door-why').textContent.includes('refused')")
+        assert await tab.page.locator("#tiles").is_hidden()
+        await tab.page.locator("#key").fill("key-of-acme-1234")
+        await tab.page.keyboard.press("Enter")
+        await tab.until("document.querySelector('#state').textContent === 'live'")
+        assert await tab.page.locator("#door").is_hidden()
+        assert "$KEY" in await tab.text("#curl")
+        assert {"401" in said for said in tab.wrong} == {True}
+
+
+async def test_it_says_when_the_gateway_is_gone_and_recovers() -> None:
+    async with ScriptedUpstream() as up, gateway(up) as gw, browser() as open_tab:
+        tab: Tab = await open_tab(f"{gw.url}/dashboard")
+        await tab.until("document.querySelector('#state').textContent === 'live'")
+        await tab.page.route("**/admin/**", lambda route: route.abort())
+        await tab.until("document.querySelector('#state').textContent.includes('no answer')")
+        await tab.page.unroute("**/admin/**")
+        await tab.until("document.querySelector('#state').textContent === 'live'")
+
+
+async def test_every_page_is_accessible_and_fits_a_telephone() -> None:
+    async with house() as gw, browser() as open_tab:
+        async with asked(gw, RATE):
+            await asyncio.sleep(3)
+        for path in ("", "/cache", "/route"):
+            tab: Tab = await open_tab(f"{gw.url}/dashboard{path}")
+            await tab.until("document.querySelector('#state').textContent === 'live'")
+            assert await tab.violations() == [], (path, "light")
+            assert await tab.overflow() <= 0, path
+            for chosen in ("light", "dark"):
+                await tab.page.locator("#theme").click()
+                assert await tab.page.evaluate("document.documentElement.dataset.theme") == chosen
+            await tab.page.set_viewport_size({"width": 390, "height": 800})
+            assert await tab.violations() == [], (path, "dark")
+            assert await tab.overflow() <= 0, (path, 390)
+            if not path:
+                await tab.page.locator("#tables").click()
+                assert await tab.page.locator("#tiles .numbers").first.is_visible()
+                assert await tab.violations() == [], "tables"
+                assert await tab.overflow() <= 0, "tables"
+            assert tab.wrong == []
+            await tab.page.close()
