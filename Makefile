@@ -15,7 +15,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 endif
 
 .PHONY: run setup test check format bench bench-cache bench-cache-speed bench-cache-replay bench-route bench-route-http \
-	bench-cascade screenshots reference lock clean
+	bench-cascade bench-sinks screenshots reference lock clean
 
 run: .venv/run.stamp  ## serve the embedded engine on http://127.0.0.1:8400
 	$(BIN)/hasten serve $(ARGS)
@@ -57,6 +57,9 @@ bench-cascade: .venv/dev.stamp  ## what the cascade's judge is worth and costs; 
 
 screenshots: .venv/dev.stamp  ## the dashboard's pictures for the documentation; ARGS for tests/browser/screenshots.py
 	$(BIN)/python -m tests.browser.screenshots $(ARGS)
+
+bench-sinks: .venv/dev.stamp  ## what the request log costs a request, by sink; ARGS for bench/sinks.py
+	$(BIN)/python bench/sinks.py $(ARGS)
 
 reference:  ## record the embedded model's reference answers with torch and transformers (not needed for the tests)
 	$(PYTHON) -m venv .venv-reference

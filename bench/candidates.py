@@ -92,7 +92,7 @@ class Candidate:
 
 
 class Hasten(Candidate):
-    """This project, one worker, its access log as by default, into a file."""
+    """This project, one worker, its request log as by default, into a file."""
 
     name = "hasten"
 

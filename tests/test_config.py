@@ -42,7 +42,7 @@ PROBLEMS = {
     "server: {port: .nan}": "server.port (line 3): expected int",
     "server: 7": "server (line 3): expected",
     "server: {keep_alive: 0}": "server.keep_alive (line 3): expected float > 0",
-    "server: {keys: abc}": "server.keys (line 3): expected array",
+    "server: {keys: abc}": "server.keys (line 3): expected a list",
     "server: {keys: [1]}": "server.keys.0 (line 3): expected str, got int",
     "server: {keys: ['']}": "server.keys.0 (line 3): a key must not be empty",
     "server: {keys: ['sha256:xyz']}": "server.keys.0 (line 3): ",
@@ -134,6 +134,46 @@ def test_all_problems_at_once() -> None:
     found = problems(text)
     for path in ("server.port", "server.hots", "engines.a.base_url", "engines.b.kind", "models.m.engines"):
         assert any(p.startswith(path) for p in found), (path, found)
+
+
+def test_an_entry_with_a_problem_hides_no_other() -> None:
+    text = """\
+engines: {e: {kind: openai, base_url: nonsense}}
+models: {m: {engines: [e, f], balance: 7}, t: {tiers: [m, t, q], route: {share: 2}}}
+routes: {r: {to: nowhere, threshold: 3, models: [t, x], tenants: [y]}}
+slo: {errors: 7, models: {m: {}, z: {}}}
+"""
+    assert problems(text)[-8:] == [
+        "models.m.engines.1 (line 2): 'f' is not defined; there are: e",
+        "models.t.tiers.1 (line 2): 't' is not defined; there are: m",
+        "models.t.tiers.2 (line 2): 'q' is not defined; there are: m",
+        "routes.r.models.1 (line 3): 'x' is not defined; there are: m, t",
+        "routes.r.tenants.0 (line 3): 'y' is not defined; there are: none",
+        "routes.r.to (line 3): 'nowhere' is not defined; there are: m, t",
+        "slo.models.z (line 4): 'z' is not defined; there are: m, t",
+        "engines.e.base_url (line 1): expected http://host[:port]/v1 or https://host[:port]/v1",
+    ]
+
+
+#: Values of a wrong type, and what is allowed in their place.
+TYPES = {
+    "cache: {store: 5}": "cache.store (line 3): expected one of: memory, disk, redis",
+    "cache: {semantic: 5}": "cache.semantic (line 3): expected bool or a section (keys: false_hit_bound, share, ",
+    "cache: {ignore: user}": "cache.ignore (line 3): expected a list, got str",
+    "cache: {path: [a]}": "cache.path (line 3): expected str, got a list",
+    "cache: {redis: here}": "cache.redis (line 3): expected a section (keys: url, prefix), got str",
+    "slo: {errors: few}": "slo.errors (line 3): expected float, got str",
+    "slo: {models: [m]}": "slo.models (line 3): expected a mapping, got a list",
+    "slo: {models: {m: 3}}": "slo.models.m (line 3): expected a section (keys: ttft_p95_ms, ",
+    "routes: {r: {patterns: [x], cache: {policy: 3}}}": "routes.r.cache.policy (line 3): expected one of: bypass, ",
+}
+
+
+@pytest.mark.parametrize(("line", "problem"), TYPES.items(), ids=list(TYPES))
+def test_a_wrong_type_says_what_is_allowed(line: str, problem: str) -> None:
+    found = problems(GOOD + line)
+    assert len(found) == 1
+    assert found[0].startswith(problem)
 
 
 def test_environment() -> None:

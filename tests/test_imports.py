@@ -9,7 +9,19 @@ import pytest
 
 SOURCE = Path(__file__).parents[1] / "src"
 STAGES = {"accept", "cache", "route", "compress", "schedule", "engines"}
-SHARED = {"types", "fields", "trace", "dials", "errors", "settings", "board", "bodies", "anatomy"}
+SHARED = {
+    "types",
+    "fields",
+    "trace",
+    "dials",
+    "errors",
+    "settings",
+    "secrets",
+    "board",
+    "bodies",
+    "anatomy",
+    "budget",
+}
 #: May know several stages: they put the house together, or stand outside of it.
 ABOVE = {"app", "process", "cli", "bench", "testing", "__main__"}
 FILES = [path for path in sorted((SOURCE / "hasten").rglob("*.py")) if path.name != "__init__.py"]

@@ -25,9 +25,11 @@ gateway      the rest: the gateway's own time between the stages
 
 from __future__ import annotations
 
+from typing import Literal, get_args
+
 from hasten.trace import Trace
 
-STAGES = (
+Stage = Literal[
     "accept",
     "queue",
     "named",
@@ -43,7 +45,8 @@ STAGES = (
     "generate",
     "client",
     "gateway",
-)
+]
+STAGES: tuple[str, ...] = get_args(Stage)
 
 #: A stage with its begin and its end, ``time.perf_counter`` seconds.
 Segment = tuple[str, float, float]
@@ -121,9 +124,9 @@ class _Line:
         prefill = min(prefill, end - decode - self._at)
         if end - decode - prefill > self._at:
             self._put("engine_queue", end - decode - prefill)
-        if prefill > 0:
+        if end - decode > self._at:
             self._put("prefill", end - decode)
-        if decode > 0:
+        if end > self._at:
             self._put("decode", end)
 
     def _wait(self, end: float) -> None:

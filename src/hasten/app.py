@@ -30,7 +30,7 @@ from hasten.errors import SettingsError, UnknownModel
 from hasten.measure import effect, prometheus, totals
 from hasten.measure.metrics import Metrics
 from hasten.measure.overview import EngineSeen, Overview
-from hasten.measure.transcript import keep_transcript
+from hasten.measure.transcript import Keep
 from hasten.route.admin import Admin as RouteAdmin
 from hasten.route.book import Book
 from hasten.route.complexity import Complexity
@@ -49,8 +49,8 @@ def stages(
 ) -> list[Stage]:
     """Return the stages between accept and the engines, in the order in which a request meets them."""
     stack: list[Stage] = []
-    if settings.log.prompts:
-        stack.append(keep_transcript)
+    if settings.log.access and (settings.log.prompts or settings.log.hash_key is not None):
+        stack.append(Keep(settings.log))
     stack += [stage for stage in (named, cache, route) if stage is not None]
     # compress and schedule take their places here.
     return stack
@@ -154,15 +154,10 @@ class App:
         if self.cache is not None:
             await self.cache.close()
 
-    def close_book(self, successor: App | None = None) -> None:
-        """Leave what workers tell each other of routing, unless ``successor`` goes on with it."""
-        if self.route is not None:
-            book = self.route.book
-            if successor is None or successor.route is None or successor.route.book is not book:
-                book.close()
-
     def close(self) -> None:
         """Let the engines' connections end with the requests on them; stop learning."""
+        if self.route is not None:
+            self.route.book.close()
         if self.named is not None:
             self.named.close()
         if self.embedding is not None:
@@ -231,10 +226,7 @@ def make_route(
     if not any(model.tiers for model in settings.models.values()):
         return None
     old = former.route if former is not None else None
-    if old is not None and old.book.fits(settings):
-        book = old.book
-    else:
-        book = Book(settings, metrics.gauge, metrics.folder)
+    book = Book(settings, metrics.gauge, metrics.folder, former=old.book if old is not None else None)
     stage = RouteStage(
         settings, Complexity(), dispatch.available, counter(metrics), metrics.folder, book=book
     )

@@ -7,6 +7,8 @@ import ipaddress
 import re
 from base64 import b64decode
 from collections.abc import Callable
+from importlib.util import find_spec
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -15,10 +17,20 @@ import msgspec
 
 from hasten import patterns
 from hasten import settings as s
+from hasten.hooks import hook
 
 #: Fields without which a key would say nothing of the answer.
 _DECISIVE = ("messages", "prompt", "input", "model", "tools", "system")
 _HEADER = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+#: Where names of another table stand: the table, a key of its entries, and the table that defines them.
+_NAMES = (
+    ("models", "engines", "engines"),
+    ("models", "fallback", "models"),
+    ("models", "tiers", "models"),
+    ("routes", "models", "models"),
+    ("routes", "tenants", "tenants"),
+    ("routes", "to", "models"),
+)
 _OURS = ("host", "content-length", "content-type", "transfer-encoding", "connection")
 
 #: Takes a problem: the key's path, and what is wrong.
@@ -40,13 +52,12 @@ class Checks:
     def run(self) -> None:
         """Report all that is wrong."""
         settings = self._settings
+        self._check_names()
         self._check_models()
         for name, engine in settings.engines.items():
             if isinstance(engine, s.OpenAIEngine):
                 self._check_openai(("engines", name), engine)
-        folder = Path(settings.log.path).parent if settings.log.path is not None else None
-        if folder is not None and not folder.is_dir():
-            self._problem(("log", "path"), f"there is no folder {folder}")
+        self._check_log(settings.log)
         self._check_cache(settings.cache)
         self._check_tenants(settings)
         for name, route in settings.routes.items():
@@ -55,16 +66,33 @@ class Checks:
         if settings.otel is not None:
             self._check_otel(settings.otel)
         given = self._tree.get("server")
-        keyless = not settings.server.keys and not (isinstance(given, dict) and given.get("keys"))
-        keyless = keyless and not settings.tenants and not settings.server.admin_keys
-        if keyless and not _is_loopback(settings.server.host):
+        keys = isinstance(given, dict) and (given.get("keys") or given.get("admin_keys"))
+        if not keys and not self._names("tenants") and not _is_loopback(settings.server.host):
             self._problem(
                 ("server", "keys"),
                 f"needed when server.host ({settings.server.host}) is not a loopback address",
             )
 
+    def _check_names(self) -> None:
+        """Names that are not defined, wherever they stand: an entry with another problem is no reason to wait."""
+        for table, key, of in _NAMES:
+            for owner, entry in self._names(table).items():
+                given = entry.get(key) if isinstance(entry, dict) else None
+                known = [name for name in self._names(of) if (table, name) != (of, owner)]
+                for i, name in enumerate(given if isinstance(given, list | tuple) else ()):
+                    if isinstance(name, str) and name not in known:
+                        self._unknown_name((table, owner, key, str(i)), name, known)
+                if isinstance(given, str) and key == "to" and given not in known:
+                    self._unknown_name((table, owner, key), given, known)
+        slo = self._names("slo")
+        for table in ("models", "tenants"):
+            named = slo.get(table)
+            for name in named if isinstance(named, dict) else ():
+                if name not in self._names(table):
+                    self._unknown_name(("slo", table, name), name, self._names(table))
+
     def _check_models(self) -> None:
-        engines, models = self._names("engines"), self._names("models")
+        models = self._names("models")
         if not models and not isinstance(self._tree.get("models"), str | list | int):
             self._problem(("models",), "at least one model is needed: a name and the engines that serve it")
         for name, model in self._settings.models.items():
@@ -73,15 +101,10 @@ class Checks:
                 self._problem(
                     (*path, "engines"), "needs engines that serve it, or tiers to choose from: one of the two"
                 )
-            for i, engine_name in enumerate(model.engines):
-                if engine_name not in engines:
-                    self._unknown_name((*path, "engines", str(i)), engine_name, engines)
             for key, others in (("fallback", model.fallback), ("tiers", model.tiers)):
                 for i, other in enumerate(others):
-                    if other not in models or other == name:
-                        rest = [m for m in models if m != name]
-                        self._unknown_name((*path, key, str(i)), other, rest)
-                    elif (known := self._settings.models.get(other)) is not None and known.tiers:
+                    known = self._settings.models.get(other) if other != name else None
+                    if known is not None and known.tiers:
                         self._problem(
                             (*path, key, str(i)), f"{other!r} has tiers itself; name a model with engines"
                         )
@@ -118,6 +141,25 @@ class Checks:
             self._problem((*path, "learn", "path"), f"there is no folder {Path(kept).parent}")
         if sum(model.route.learn.path == kept for model in self._settings.models.values()) > 1:
             self._problem((*path, "learn", "path"), "each model needs a file of its own")
+
+    def _check_log(self, log: s.Log) -> None:
+        folder = Path(log.path).parent if log.path is not None else None
+        if folder is not None and not folder.is_dir():
+            self._problem(("log", "path"), f"there is no folder {folder}")
+        if log.format == "parquet":
+            if log.path is None:
+                self._problem(("log", "path"), "needed with format: parquet: the folder for its files")
+            elif Path(log.path).exists() and not Path(log.path).is_dir():
+                self._problem(
+                    ("log", "path"), f"{log.path} is no folder: format: parquet writes several files"
+                )
+            if find_spec("pyarrow") is None:
+                self._problem(("log", "format"), "pyarrow is not installed: pip install 'hasten[parquet]'")
+        if log.redact is not None:
+            try:
+                hook(log.redact)
+            except ValueError as exc:
+                self._problem(("log", "redact"), str(exc))
 
     def _check_cache(self, cache: s.Cache) -> None:
         if cache.store == "disk" and cache.path is None:
@@ -160,21 +202,10 @@ class Checks:
         for i, pattern in enumerate(route.patterns):
             if (wrong := patterns.problem_of(pattern)) is not None:
                 self._problem((*path, "patterns", str(i)), wrong)
-        models, tenants = self._names("models"), self._names("tenants")
-        for key, table, names in (("models", models, route.models), ("tenants", tenants, route.tenants)):
-            for i, name in enumerate(names):
-                if name not in table:
-                    self._unknown_name((*path, key, str(i)), name, table)
-        if route.to is not None and route.to not in models:
-            self._unknown_name((*path, "to"), route.to, models)
         if route.system is None and route.system_mode != s.Route().system_mode:
             self._problem((*path, "system_mode"), "needs system: the text to put before the messages")
 
     def _check_slo(self, slo: s.Slo) -> None:
-        for table, named in (("models", slo.models), ("tenants", slo.tenants)):
-            for name in named:
-                if name not in self._names(table):
-                    self._unknown_name(("slo", table, name), name, self._names(table))
         if slo.webhook is not None:
             try:
                 url = urlsplit(slo.webhook.reveal())
@@ -234,6 +265,27 @@ def _installed(module: str) -> bool:
         return importlib.util.find_spec(module) is not None
     except ModuleNotFoundError:  # not even what it is in
         return False
+
+
+def warnings(settings: s.Settings) -> list[str]:
+    """Return what is valid but hardly meant."""
+    found = []
+    for name, model in settings.models.items():
+        for weak, strong in pairwise(model.tiers):
+            lower, upper = settings.models[weak].price, settings.models[strong].price
+            if lower is None or upper is None or lower == upper:
+                continue
+            if upper.input <= lower.input and upper.output <= lower.output:
+                found.append(
+                    f"models.{name}.tiers: {strong} costs less than {weak}, but the weakest stands first"
+                )
+    for name, route in settings.routes.items():
+        ttl = route.cache.ttl
+        if ttl is not None and ttl > settings.cache.ttl:
+            found.append(
+                f"routes.{name}.cache.ttl: {ttl} has no effect above cache.ttl ({settings.cache.ttl:g})"
+            )
+    return found
 
 
 def _is_loopback(host: str) -> bool:

@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import difflib
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args, get_origin
+from types import UnionType
+from typing import Any, Literal, Union, get_args, get_origin
 
 import msgspec
 import yaml
@@ -21,6 +23,7 @@ from hasten.checks import Checks
 from hasten.errors import SettingsError
 
 Lines = dict[tuple[str, ...], int]
+_NAMES = {"array": "a list", "object": "a mapping", "null": "nothing"}
 ENV_PREFIX = "HASTEN__"
 _KINDS: dict[str, type[s.Section]] = {
     str(kind.__struct_config__.tag): kind for kind in get_args(s.EngineSettings)
@@ -231,10 +234,9 @@ class _Builder:
         if wanted is None:
             return None
         if isinstance(value, dict):
-            kinds = get_args(wanted) or (wanted,)  # a section, or a section or something plain
-            section = next((k for k in kinds if isinstance(k, type) and issubclass(k, s.Section)), None)
-            if section is not None and get_origin(wanted) is dict:
-                return self._entries(value, section, path)
+            if get_origin(wanted) is dict:
+                return self._entries(value, get_args(wanted), path)
+            section = _section_of(wanted)
             if section is not None:
                 return self._section(value, section, path)
         try:
@@ -242,24 +244,20 @@ class _Builder:
         except msgspec.ValidationError as exc:
             text, _, at = str(exc).partition(" - at `$")
             below = tuple(p.strip("[]") for p in at.rstrip("`").replace("[", ".[").split(".") if p)
-            text = text.replace("`", "").replace("Expected", "expected")
-            if text.startswith(
-                "Invalid enum value"
-            ):  # the library would show the value, which may be a secret
-                text = f"allowed: {', '.join(_choices(wanted))}"
-            self._problem((*path, *below), text)
+            self._problem((*path, *below), _said(text, wanted))
             return None
         except (ValueError, OverflowError):
             self._problem(path, "holds text that is not Unicode, or a number that is too large")
             return None
 
     def _entries(
-        self, value: dict[str, Any], wanted: type[s.Section], path: tuple[str, ...]
+        self, value: dict[str, Any], kinds: tuple[Any, ...], path: tuple[str, ...]
     ) -> dict[str, Any]:
-        """Convert a table inside a section."""
+        """Convert a table inside a section; ``kinds``: what its keys and its entries are to be."""
         made = {}
+        key, wanted = kinds
         for name, entry in value.items():
-            self._convert(name, s.Name, (*path, name))
+            self._convert(name, key, (*path, name))
             made[name] = self._convert(entry, wanted, (*path, name))
         return made
 
@@ -277,10 +275,32 @@ class _Builder:
         return wanted(**made) if len(self.problems) == before else None
 
 
-def _choices(wanted: Any) -> list[str]:
-    """Return the values of a ``Literal``, which may be optional."""
-    given = [choice for arg in get_args(wanted) for choice in get_args(arg) or (arg,)]
-    return [str(choice) for choice in given if choice is not type(None)]
+def _kinds(wanted: Any) -> tuple[Any, ...]:
+    """Return the types of a union, or the one."""
+    return get_args(wanted) if get_origin(wanted) in (Union, UnionType) else (wanted,)
+
+
+def _section_of(wanted: Any) -> type[s.Section] | None:
+    """Return the section that a value may be, perhaps beside something plain."""
+    kinds = _kinds(wanted)
+    return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, s.Section)), None)
+
+
+def _said(text: str, wanted: Any) -> str:
+    """Return the library's words in ours, with what is allowed; the value is left out, as it may be a secret."""
+    choices = [str(c) for kind in _kinds(wanted) if get_origin(kind) is Literal for c in get_args(kind)]
+    if text.startswith("Invalid enum value"):
+        return f"allowed: {', '.join(choices)}"
+    if choices:
+        return f"expected one of: {', '.join(choices)}"
+    text = text.replace("`", "").replace("Expected", "expected").replace(" | null", "").replace(" | ", " or ")
+    section = _section_of(wanted)
+    mapping = "a mapping" if section is None else f"a section (keys: {', '.join(_keys(section))})"
+    expected, got, kind = text.partition(", got ")
+    expected = re.sub(r"\bobject\b", mapping, expected)
+    return (
+        re.sub(r"\b(array|null)\b", lambda found: _NAMES[found[0]], expected) + got + _NAMES.get(kind, kind)
+    )
 
 
 def _kind(value: object) -> str:

@@ -69,3 +69,33 @@ class EmbeddingFields(Fields, kw_only=True):
     encoding_format: str | None = None
     dimensions: int | None = None
     user: str | None = None
+
+
+class Asked(msgspec.Struct, gc=False):
+    """What a request asked for, without its texts: the counts and numbers that a replay needs."""
+
+    bytes: int
+    messages: int = 1
+    tools: int = 0
+    max_tokens: int | None = None
+    temperature: float | None = None
+    seed: int | None = None
+    n: int | None = None
+
+
+def asked_of(fields: Fields, size: int) -> Asked:
+    """Return what ``fields``, of a body of ``size`` bytes, ask for."""
+    if isinstance(fields, ChatFields):
+        limit = fields.max_completion_tokens
+        return Asked(
+            size,
+            len(fields.messages),
+            len(fields.tools or ()),
+            limit if limit is not None else fields.max_tokens,
+            fields.temperature,
+            fields.seed,
+            fields.n,
+        )
+    if isinstance(fields, CompletionFields):
+        return Asked(size, 1, 0, fields.max_tokens, fields.temperature, fields.seed, fields.n)
+    return Asked(size)

@@ -5,11 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Annotated, Literal
 
 import msgspec
+
+from hasten.anatomy import Stage
+from hasten.secrets import KeyHash as KeyHash
+from hasten.secrets import Secret as Secret
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -19,58 +21,6 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", ma
 Tag = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=64)]
 
 PATTERN_CHARS = 1000  # of a text that a route looks at: what a pattern's time is bounded for
-
-
-class Secret:
-    """A string that shows itself only when asked by :meth:`reveal`."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the plain text."""
-        return self._value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-
-class KeyHash:
-    """An API key of a client, held as SHA-256 only. Config: the key, ``env:NAME``, or ``sha256:<hex>``."""
-
-    __slots__ = ("digest",)
-
-    def __init__(self, value: str) -> None:
-        if value.startswith("sha256:"):
-            digest = bytes.fromhex(value[7:])
-            if len(digest) != 32:
-                raise ValueError("sha256: needs 64 hexadecimal digits")
-            self.digest = digest
-        else:
-            if not value:
-                raise ValueError("a key must not be empty")
-            self.digest = hashlib.sha256(value.encode()).digest()
-
-    def matches(self, digest: bytes) -> bool:
-        """Compare with the SHA-256 of what a client sent, in constant time."""
-        return hmac.compare_digest(self.digest, digest)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyHash) and self.matches(other.digest)
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        return "<key>"
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -239,12 +189,22 @@ class Circuit(Section, frozen=True):
 
 
 class Log(Section, frozen=True):
-    """The access log: JSON lines. ``path``: a file, or standard output. ``prompts``: also log both bodies."""
+    """The request log.
+
+    ``path``: a file or, of ``parquet``, a folder; by default standard output. ``prompts``: also log both texts.
+    ``redact``: ``package.module:function`` that sees each record first. ``hash_key``: makes the hashes that tell which
+    prompts begin alike. ``file_seconds``: how long a Parquet file stays open.
+    """
 
     access: bool = True
+    format: Literal["jsonl", "parquet"] = "jsonl"
     path: str | None = None
     prompts: bool = False
+    redact: Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z_][\w.]*:[A-Za-z_][\w.]*$")] | None = None
+    hash_key: Secret | None = None
+    file_seconds: Positive = 300.0
     max_pending: Count = 10_000
+    max_pending_bytes: Annotated[int, msgspec.Meta(ge=65536)] = 64 * 1024 * 1024
 
 
 class Semantic(Section, frozen=True):
@@ -352,8 +312,12 @@ class Objectives(Section, frozen=True):
 
 
 class Slo(Objectives, frozen=True):
-    """The objectives of all requests, and others for a model's or a tenant's. ``webhook``: who is told of alerts."""
+    """The objectives of all requests, and others for a model's or a tenant's. ``webhook``: who is told of alerts.
 
+    ``budget_ms``: what each stage may take, milliseconds.
+    """
+
+    budget_ms: dict[Stage, Positive] = {}
     models: dict[Name, Objectives] = {}
     tenants: dict[Name, Objectives] = {}
     webhook: Secret | None = None
@@ -362,8 +326,8 @@ class Slo(Objectives, frozen=True):
 class Otel(Section, frozen=True):
     """Spans for an OpenTelemetry collector (OTLP over HTTP). ``None``: as ``OTEL_*`` in the environment says.
 
-    ``endpoint``: without ``/v1/traces``. ``sample``: the share of the requests whose client did not decide that is
-    recorded. ``max_pending``: requests that may wait for the collector. ``attributes``: of the resource.
+    ``endpoint``: without ``/v1/traces``. ``sample``: the share recorded where the client did not decide.
+    ``max_pending``: requests that may wait for the collector. ``attributes``: of the resource.
     """
 
     endpoint: str | None = None

@@ -1,6 +1,6 @@
 """The record of one request: where its time went, what was decided, what it used.
 
-Headers, metrics, the access log and later the dashboard, the replay and the guard are all views of it.
+Headers, metrics, the request log and later the dashboard, the replay and the guard are all views of it.
 Times are seconds of ``time.perf_counter``; durations are seconds unless a name says otherwise.
 """
 
@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 import msgspec
 
 if TYPE_CHECKING:
+    from hasten.fields import Asked
     from hasten.types import Event, Usage
 
 _random = random.Random()  # seeded by the system; ids need be unique, not secret
@@ -70,10 +71,15 @@ class Context(msgspec.Struct, array_like=True, gc=False):
 
 
 class Transcript(Protocol):
-    """What was said, kept only where the settings ask for it."""
+    """What was said, kept only where the settings ask for it. ``size``: bytes of memory that it holds."""
 
-    def texts(self) -> tuple[str, str]:
-        """Return the request and the answer."""
+    size: int
+
+    def texts(self) -> tuple[str, str, bool] | None:
+        """Return the request, the answer, and whether something of them is missing; ``None``: not to be told."""
+
+    def prefix(self) -> tuple[str, list[int]] | None:
+        """Return what the conversation and the prompt's blocks are known by; ``None``: not to be told."""
 
 
 class Trace:
@@ -88,6 +94,7 @@ class Trace:
     """
 
     __slots__ = (
+        "asked",
         "attempts",
         "cache",
         "cache_why",
@@ -130,7 +137,9 @@ class Trace:
     def __init__(self, t0: float | None = None, id: str | None = None) -> None:
         self.id = id or new_id()
         self.t0 = perf_counter() if t0 is None else t0
-        self.wall = time()
+        self.wall = time()  # at the first byte too, seconds since 1970
+        if t0 is not None:
+            self.wall -= perf_counter() - t0
         self.t_first: float | None = None
         self.t_last: float | None = None
         self.t_end: float | None = None
@@ -144,6 +153,7 @@ class Trace:
         self.state = ""  # W3C tracestate, likewise
         self.context: Context | None = None  # of requests whose spans are exported
         self.stream = False
+        self.asked: Asked | None = None  # ``None``: no call for an engine, or refused before it was read
         self.status = 0
         self.error: str | None = None  # the error's code
         self.finish_reason: str | None = None

@@ -69,7 +69,7 @@ async def test_nothing_yet() -> None:
         shown = (await gw.http.get("/admin/overview")).json()
         assert shown["cache"] is shown["cost"] is shown["windows"]["1m"]["ttft"] is None
         assert shown["windows"]["1m"]["e2e"]["p95_ms"] is None
-        assert shown["slo"] == {"scopes": [], "limits": {}}
+        assert shown["slo"] == {"scopes": [], "budgets": [], "limits": {}}
 
 
 def test_only_what_is_wanted_is_read(tmp_path: Path) -> None:

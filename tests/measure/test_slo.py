@@ -112,7 +112,7 @@ def test_goodput_and_burn_rates() -> None:
         assert row["objectives"]["e2e_p95"]["burn"] == dict.fromkeys(BURN, pytest.approx(20 / 99 / 0.05))
         assert row["objectives"]["errors"]["burn"] == dict.fromkeys(BURN, pytest.approx(1.0))
         assert row["objectives"]["errors"]["budget_left"] == pytest.approx(0.0)
-    assert slo.view("acme") == {"scopes": []}
+    assert slo.view("acme") == {"scopes": [], "budgets": []}
 
 
 def minutes(slo: Slo, clock: FakeClock, count: int, trace: Callable[[], Any]) -> list[tuple[int, bool, str]]:

@@ -235,6 +235,37 @@ def test_check_names_the_key_and_what_is_allowed(tmp_path: Path) -> None:
     assert "model m: a (least_loaded)" in said
 
 
+def test_check_tells_what_is_configured_and_what_is_hardly_meant(tmp_path: Path) -> None:
+    config = tmp_path / "c.yaml"
+    config.write_text("""
+engines: {a: {kind: openai, base_url: 'http://10.0.0.1/v1'}}
+models:
+  weak: {engines: [a], price: {input: 3, output: 5}}
+  strong: {engines: [a], price: {input: 1, output: 5}}
+  auto: {tiers: [weak, strong], route: {hold: {quality: 0.9}, cascade: true, learn: {share: 0.5}}}
+tenants: {acme: {keys: [key-of-acme], cache_group: shops, require: [eu]}}
+routes: {news: {patterns: [news], to: weak, cache: {ttl: 90000, tags: [n]}}}
+slo: {e2e_p95_ms: 800, models: {weak: {errors: 0.1}}, budget_ms: {cache: 10}}
+""")
+    code, said = run("check", str(config))
+    assert code == 0
+    assert said.split("\n") == [
+        f"{config}: good",
+        "  server: 127.0.0.1:8400, 1 keys, 1 worker(s)",
+        "  tenant acme: 1 key(s), cache group shops, requires eu",
+        "  engine a: http://10.0.0.1/v1",
+        "  model weak: a (least_loaded)",
+        "  model strong: a (least_loaded)",
+        "  model auto: one of weak, strong (holds quality 0.9); cascade, holds 24 tokens; learns, share 0.5",
+        "  route news: 1 pattern(s), 0 example(s) to weak; cache ttl 90000, tags n",
+        "  cache: memory, exact, coalesce, semantic (false hits to 1%), 86400 s",
+        "  slo: e2e_p95_ms 800; model weak: errors 0.1; budget_ms cache 10",
+        "warning: models.auto.tiers: strong costs less than weak, but the weakest stands first",
+        "warning: routes.news.cache.ttl: 90000 has no effect above cache.ttl (86400)",
+        "",
+    ]
+
+
 def test_serve_says_what_is_wrong(tmp_path: Path) -> None:
     code, said = run("serve", str(tmp_path / "none.yaml"))
     assert code == 2

@@ -12,10 +12,12 @@ from typing import Any
 
 import pytest
 
-from hasten.cli import main, train_router
+from hasten.cli import main, route, train_router
 from hasten.cli.train_router import Row, auc, cross_validate, loss, read
+from hasten.engines import weights
 from hasten.errors import HastenError
 from hasten.route.complexity import Complexity
+from tests.cache.semantics import embed as bag_of_words
 
 CONFIG = """
 engines: {e: {kind: openai, base_url: 'http://127.0.0.1:1/v1'}}
@@ -92,6 +94,97 @@ def test_a_configuration_without_tiers(capsys: pytest.CaptureFixture[str], tmp_p
     path.write_text(CONFIG.split("  smart")[0])
     assert main(["route", "Hi", "--config", str(path)]) == 1
     assert "no model of this configuration has tiers" in capsys.readouterr().err
+
+
+STEERED = (
+    CONFIG.replace("strong_share: 0}", "strong_share: 0}, cascade: true")
+    + """
+tenants: {shop: {keys: [key-of-the-shop], require: [eu]}}
+routes:
+  greeting: {patterns: ['^hello'], to: plain}
+  news: {patterns: [today], to: cheap, cache: {policy: bypass}}
+  again: {patterns: [again], cache: {policy: refresh}}
+  parcel: {models: [smart], examples: [where is my parcel, my parcel has not come], cache: {policy: exact}}
+"""
+).replace("huge: {engines: [e]}", "huge: {engines: [e], tags: [eu]}")
+
+
+@pytest.fixture
+def steered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Return the arguments for settings with named routes; the embedder is a bag of words."""
+    monkeypatch.setattr(route, "needs_embedder", lambda settings: True)
+    monkeypatch.setattr(weights, "resolve", lambda name: tmp_path)
+    monkeypatch.setattr(route, "load_embedder", lambda path: bag_of_words)
+    (tmp_path / "h.yaml").write_text(STEERED)
+    return ["--config", str(tmp_path / "h.yaml")]
+
+
+LOOKED_UP = "exact key, call in flight, other wording"
+
+
+@pytest.mark.parametrize(
+    ("argv", "expected"),
+    [
+        (
+            ["hello"],
+            {"tier": "plain", "reason": "named: greeting", "named": "greeting, by pattern", "score": None},
+        ),
+        (["hello"], {"cache": LOOKED_UP, "cascade": ""}),
+        (
+            ["who won today"],
+            {"tier": "tiny", "reason": "named: news, easy", "cache": "passed by: the named route says so"},
+        ),
+        (["who won today"], {"cascade": "huge"}),
+        (["again"], {"cache": "not looked up, the named route says so; the answer is kept"}),
+        (["is my parcel where"], {"named": "parcel, by example", "cache": "exact key, call in flight"}),
+        (["is my parcel where", "--model", "cheap"], {"named": "none", "tier": "tiny"}),
+        (["what is this"], {"named": "none", "tier": "huge", "reason": "hard", "cascade": ""}),
+        (["what", "--model", "cheap", "--tenant", "shop"], {"tier": "huge", "reason": "needs tags"}),
+        (["what", "--model", "plain"], {"tier": "plain", "reason": "", "cache": LOOKED_UP}),
+    ],
+)
+def test_it_plays_named_routes_cache_and_cascade(
+    capsys: pytest.CaptureFixture[str], steered: list[str], argv: list[str], expected: dict[str, Any]
+) -> None:
+    found = explained(capsys, *argv, *steered)
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_what_it_shows(
+    capsys: pytest.CaptureFixture[str], steered: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert main(["route", "who won today", *steered]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[:3] == [
+        "smart -> tiny (named: news, easy)",
+        "  named      news, by pattern",
+        "  cache      passed by: the named route says so",
+    ]
+    assert "  cascade    tiny's answer is judged; where it falls short, huge answers" in said
+    monkeypatch.setattr(route, "needs_embedder", lambda settings: False)
+    assert main(["route", "where is my parcel", *steered]) == 0
+    assert "none by a pattern; examples need the extra semantic" in capsys.readouterr().out
+    for argv, wrong in (
+        (["--tenant", "nobody"], "there is no tenant 'nobody'; there are: shop"),
+        (["--model", "nobody"], "there is no model 'nobody'; there are: tiny, "),
+    ):
+        assert main(["route", "Hi", *argv, *steered]) == 1
+        assert wrong in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("cache", "told"),
+    [
+        ("{exact: false, semantic: false, coalesce: false}", "off"),
+        ("{sampled: false}", "passed by: sampled"),
+        ("{semantic: false}", "exact key, call in flight"),
+    ],
+)
+def test_what_the_cache_does(
+    capsys: pytest.CaptureFixture[str], configured: list[str], tmp_path: Path, cache: str, told: str
+) -> None:
+    (tmp_path / "h.yaml").write_text(f"{CONFIG}cache: {cache}\n")
+    assert explained(capsys, "Hi", *configured)["cache"] == told
 
 
 # -- reading a log

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hasten import config
 from hasten.errors import UnknownRequest
 from hasten.route.book import Book
 from hasten.route.recent import SLOTS, UNKNOWN, Recent, Served
+from hasten.settings import Hold, Learn
 from hasten.testing import ScriptedUpstream
 from hasten.trace import Trace
 from tests.gateway import Gateway, gateway
@@ -205,6 +207,59 @@ async def test_a_reload_that_leaves_routing_as_it_is_forgets_nothing() -> None:
         assert (await judge(gw, id))["counted"]
         shown = (await gw.http.get("/admin/route")).json()["models"]["m"]
         assert shown["learning"]["examples"] == 2
+
+
+async def test_a_reload_goes_on_with_what_did_not_change(tmp_path: Path) -> None:
+    """Whatever else of the settings is new: other names, what is held, how much is applied."""
+    async with routed(LEARN) as gw:
+        ids = [await ask(gw) for _ in range(3)]
+        await judge(gw, ids[0])
+        stage = gw.worker.app.route
+        assert stage is not None
+        stage.routed["m"].keepers[0].debt = 7.0
+
+        def reload(**route: Any) -> Any:
+            given = gw.worker.settings.models
+            changed = replace(given["m"], **{k: route.pop(k) for k in ("tiers",) if k in route})
+            changed = replace(changed, route=replace(changed.route, **route))
+            more = {"again": replace(given["m"], tiers=("large", "small"))}
+            gw.worker.reload(replace(gw.worker.settings, models={**given, **more, "m": changed}))
+            assert gw.worker.app.route is not None
+            return gw.worker.app.route
+
+        async def learning() -> Any:
+            return (await gw.http.get("/admin/route")).json()["models"]["m"]["learning"]
+
+        learnt = await learning()
+        assert reload(holdback=0.5).routed["m"].keepers[0].debt == 7.0
+        assert await learning() == learnt
+        assert (await judge(gw, ids[1]))["counted"]
+        learnt = await learning()
+        assert learnt["examples"] == 2
+        assert reload(hold=Hold(strong_share=0.3)).routed["m"].keepers[0].debt == 0.0
+        # Another share of it, then a file as well: the numbers are the same.
+        kept = tmp_path / "learnt.json"
+        for learn in (Learn(share=0.5), Learn(share=0.5, path=str(kept))):
+            reload(learn=learn)
+            assert await learning() == {**learnt, "share": 0.5, "log_loss": (await learning())["log_loss"]}
+        assert (await judge(gw, ids[2]))["counted"]
+        assert kept.exists()
+        assert (await learning())["examples"] == 3
+        # Other tiers are another name: nobody is judged for what the former ones said.
+        reload(tiers=("large", "small"), learn=Learn(share=1))
+        assert (await learning())["examples"] == 0
+        answer = await gw.http.post("/v1/feedback", json={"id": ids[2], "label": "bad"})
+        assert answer.status_code == 404
+
+
+async def test_a_running_answer_is_remembered_over_a_reload() -> None:
+    async with routed({}) as gw:
+        old = gw.worker.app.route
+        assert old is not None
+        gw.worker.reload(gw.worker.settings)
+        served(old.book, "late")
+        assert gw.worker.app.route is not None
+        assert gw.worker.app.route.book.feedback("", "late", 1.0)["tier"] == "small"
 
 
 # -- two workers

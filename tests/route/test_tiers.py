@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from hasten.dials import Side
 from hasten.errors import InvalidField, NoTier
@@ -55,6 +56,28 @@ def test_three_tiers_share_the_rest_evenly() -> None:
         tiers.saw(score)
     assert [round(c / 5000, 2) for c in counts] == pytest.approx([0.4, 0.4, 0.2], abs=0.02)
     assert tiers.decide(Asked(0.5, FREE)).reason == "medium"
+
+
+def test_who_was_not_judged_gets_the_strongest_unless_more_is_known() -> None:
+    tiers = make(Model(), Model(), Model(tools=False))
+    assert tiers.decide(Asked(None, FREE))[1:] == (2, "budget")
+    assert tiers.decide(Asked(None, FREE, was=0))[1:] == (2, "budget")
+    assert tiers.decide(Asked(None, FREE, was=0, goes_on=True))[1:] == (0, "conversation")
+    assert tiers.decide(Asked(None, FREE, side="holdback"))[1:] == (2, "holdback")
+    assert tiers.decide(Asked(None, FREE, wish="t1"))[1:] == (1, "asked")
+    assert tiers.decide(Asked(None, Needs(100, tools=True)))[1:] == (1, "needs tools")
+
+
+def test_what_a_reload_goes_on_with() -> None:
+    old, same, other = two(), two(), two()
+    other.routing = replace(other.routing, router="another")
+    held = two(hold=Hold(strong_share=0.2))
+    old.keepers[0].debt = 5.0
+    for tiers in (same, other, held):
+        tiers.inherit(old)
+        assert tiers.keepers[0].scores is tiers.scores
+    assert [tiers.scores is old.scores for tiers in (same, other, held)] == [True, False, True]
+    assert [tiers.keepers[0].debt for tiers in (same, other, held)] == [5.0, 5.0, 0.0]
 
 
 def test_a_wish_wins() -> None:

@@ -129,9 +129,6 @@ class AnthropicWire:
     def encoder(self, request: Request) -> AnthropicEncoder:
         return AnthropicEncoder(request)
 
-    def end(self, error: HastenError | None, done: bool) -> bytes:
-        return b""  # the encoder's business
-
     def error(self, error: HastenError) -> bytes:
         return msgspec.json.encode(error_of(error))
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from hasten.accept.wire import Encoder, openai_error
 from hasten.anatomy import parts
 from hasten.errors import ClientGone, HastenError, ShuttingDown
+from hasten.fields import asked_of
 from hasten.trace import Trace, timing
 from hasten.types import Chunk, Reply, Request, Stream
 
@@ -76,7 +77,7 @@ class Exchange:
         self._trailers = self._chunked and b"trailers" in head.headers.get(b"te", b"")  # RFC 9110, 6.5.1
         self._task: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
-        self._encoder: Encoder | None = None
+        self._encoder: Encoder  # of a stream
         self._request: Request | None = None
         sent_id = head.headers.get(b"x-request-id")
         id = sent_id.decode() if sent_id is not None and _SAFE_ID.fullmatch(sent_id) else None
@@ -114,6 +115,7 @@ class Exchange:
                 self._request = request
                 trace.model = request.model
                 trace.stream = request.stream
+                trace.asked = asked_of(request.fields, len(body))
                 trace.span("accept", trace.t0)
                 reply = await self._server.handler(request)
                 if reply.stream is None:
@@ -201,7 +203,7 @@ class Exchange:
     def on_chunk(self, chunk: Chunk) -> None:
         """See :class:`hasten.types.Tap`: write one event to the client and note it on the trace."""
         self._done = chunk.done
-        data = chunk.raw if self._encoder is None else self._encoder.chunk(chunk)
+        data = self._encoder.chunk(chunk)
         if data:
             # %x and not an f-string: one call makes the bytes that go out.
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)
@@ -223,10 +225,7 @@ class Exchange:
     def on_end(self, error: HastenError | None) -> None:
         """See :class:`hasten.types.Tap`: the stream is over; an error is told in-band."""
         self._stream = None
-        assert self._head.route is not None
-        end = self._encoder or self._head.route.wire
-        assert end is not None
-        rest = end.end(error, self._done)
+        rest = self._encoder.end(error, self._done)
         if error is not None:
             self.trace.error = error.code or error.type
         if self._chunked:

@@ -8,7 +8,7 @@ from hasten.accept.wire import openai_error, read
 from hasten.errors import HastenError
 from hasten.fields import ChatFields, CompletionFields, EmbeddingFields, Fields
 from hasten.trace import Trace
-from hasten.types import Reply, Request
+from hasten.types import Chunk, Reply, Request
 
 _FIELDS: dict[str, type[Fields]] = {
     "chat": ChatFields,
@@ -31,8 +31,11 @@ class OpenAIWire:
     def whole(self, request: Request, reply: Reply) -> bytes:
         return reply.body
 
-    def encoder(self, request: Request) -> None:
-        return None
+    def encoder(self, request: Request) -> OpenAIWire:
+        return self  # events pass as they are
+
+    def chunk(self, chunk: Chunk) -> bytes:
+        return chunk.raw
 
     def end(self, error: HastenError | None, done: bool) -> bytes:
         """End a broken stream with an error event, a complete one with ``[DONE]``."""

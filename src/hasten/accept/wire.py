@@ -33,11 +33,8 @@ class Wire(Protocol):
     def whole(self, request: Request, reply: Reply) -> bytes:
         """Return a whole reply's body."""
 
-    def encoder(self, request: Request) -> Encoder | None:
-        """Return an encoder for one stream; ``None`` if events pass as they are."""
-
-    def end(self, error: HastenError | None, done: bool) -> bytes:
-        """As :meth:`Encoder.end`, where there is no encoder."""
+    def encoder(self, request: Request) -> Encoder:
+        """Return an encoder for one stream."""
 
     def error(self, error: HastenError) -> bytes:
         """Return an error's body."""

@@ -10,11 +10,13 @@ import asyncio
 import logging
 from collections.abc import Callable, Coroutine
 from functools import partial
+from math import inf
 from time import perf_counter, time
 from typing import Any
 
 import msgspec
 
+from hasten.budget import NO_BUDGET, budgets_of, skipped
 from hasten.cache import control as controls
 from hasten.cache import recording
 from hasten.cache.asked import Asked
@@ -27,8 +29,9 @@ from hasten.cache.replay import replay
 from hasten.cache.report import Report
 from hasten.cache.semantic.policy import SemanticCache
 from hasten.cache.store.base import Ready
+from hasten.cache.store.memory import MemoryStore
 from hasten.errors import HastenError, StoreError
-from hasten.settings import Settings
+from hasten.settings import Cache, Settings
 from hasten.trace import Trace
 from hasten.types import Chunk, Handler, Reply, Request
 
@@ -64,6 +67,9 @@ class CacheStage:
         self.orders = orders or Orders(store, semantic, report)
         self._count = count
         self._clock = clock
+        self._budgets = budgets_of(settings.slo)
+        # Whether the store does I/O; what is in memory takes microseconds.
+        self._waits = not isinstance(store, MemoryStore)
         self._flights: dict[Form, Flight] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._renewing: set[bytes] = set()
@@ -72,7 +78,9 @@ class CacheStage:
         since = perf_counter()
         trace = request.trace
         control = controls.read(request.headers)
-        why = "asked" if control.bypass else self._ineligible(request)
+        why = unwanted(request, control, self.settings)
+        if why is None and not self.settings.exact and self.semantic is None and not self.settings.coalesce:
+            why = "off"
         if why is not None:
             return await self._pass_by(request, next, why)
         if self.orders.waiting:
@@ -107,22 +115,16 @@ class CacheStage:
         self._count("hasten_cache_bypassed_total", (why,), 1)
         return await next(request)
 
-    def _ineligible(self, request: Request) -> str | None:
-        """Return why ``request`` is neither looked up nor stored, or ``None``."""
-        sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
-        if sampled and not self.settings.sampled:
-            return "sampled"
-        if not self.settings.exact and self.semantic is None and not self.settings.coalesce:
-            return "off"
-        return None
-
     # -- exact
 
     async def _exact(
         self, request: Request, next: Handler, control: Control, found: Fingerprint, since: float
     ) -> Reply | None:
         try:
-            entry = await self.store.get(found.key)
+            if self._budgets is None or not self._waits:
+                entry = await self.store.get(found.key)
+            else:
+                entry = await self._get(found.key, request.trace, since)
         except StoreError as exc:
             self._trouble(exc)
             return None
@@ -135,6 +137,29 @@ class CacheStage:
             found.locate(self.semantic is not None and not control.exact_only)
         why = "exact key" + self._renew(request, next, found, entry)
         return self._hit(request, entry, reply, "exact", why, since)
+
+    async def _get(self, key: bytes, trace: Trace, since: float) -> Entry | None:
+        """Return the entry of a key, as far as a store that does I/O says it within what the budget leaves."""
+        left = self._left(trace, since)
+        if left >= self.settings.store_timeout:
+            return await self.store.get(key)
+        if left > 0:
+            try:
+                async with asyncio.timeout(left):
+                    return await self.store.get(key)
+            except TimeoutError:
+                pass
+        self._count("hasten_cache_bypassed_total", ("budget",), 1)
+        self._skipped(trace)
+        return None
+
+    def _left(self, trace: Trace, since: float) -> float:
+        """Return the seconds that the request's budget leaves for the cache."""
+        return inf if self._budgets is None else self._budgets.left(trace, "cache", since)
+
+    def _skipped(self, trace: Trace) -> None:
+        trace.cache_why = NO_BUDGET
+        skipped(trace, "cache", self._count)
 
     def _young(self, entry: Entry, control: Control) -> bool:
         now = self._clock()
@@ -190,8 +215,15 @@ class CacheStage:
         asked.question = semantic.question(asked.found)
         if asked.question is None or control.refresh:
             return None
-        asked.finding = finding = await semantic.look(asked.question, asked.group)
+        left = self._left(request.trace, since)
+        if left <= 0 and self._waits:
+            self._count("hasten_cache_bypassed_total", ("budget",), 1)
+            self._skipped(request.trace)
+            return None
+        asked.finding = finding = await semantic.look(asked.question, asked.group, left)
         request.trace.cache_why = finding.why
+        if finding.why == NO_BUDGET:
+            self._skipped(request.trace)
         entry = finding.entry
         if entry is None or not finding.serve or not self._young(entry, control):
             return None
@@ -345,6 +377,14 @@ class _AtEnd:
 
     def on_end(self, error: HastenError | None) -> None:
         self._call(error)
+
+
+def unwanted(request: Request, control: Control, settings: Cache) -> str | None:
+    """Return why ``request`` is neither looked up nor stored, whatever is on, or ``None``."""
+    if control.bypass:
+        return "asked"
+    sampled = request.endpoint != "embeddings" and getattr(request.fields, "temperature", None) != 0
+    return "sampled" if sampled and not settings.sampled else None
 
 
 def _as_hit(trace: Trace, model: str) -> None:

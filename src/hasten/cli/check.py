@@ -8,10 +8,22 @@ from pathlib import Path
 import msgspec
 
 from hasten import config
+from hasten.checks import warnings
 from hasten.engines import weights
 from hasten.errors import HastenError, SettingsError
 from hasten.route.complexity import Complexity
-from hasten.settings import LlamaEngine
+from hasten.settings import (
+    Cache,
+    Cascade,
+    LlamaEngine,
+    Model,
+    Objectives,
+    RouteCache,
+    Section,
+    Semantic,
+    Settings,
+    Slo,
+)
 
 
 def add(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
@@ -42,23 +54,81 @@ def run(args: argparse.Namespace) -> int:
                 wrong.append(f"models.{name}.route.router: {exc}")
     if wrong:
         raise SettingsError(wrong, args.config)
-    server = settings.server
     print(f"{args.config}: good")
+    for line in summary(settings):
+        print(f"  {line}")
+    for warning in warnings(settings):
+        print(f"warning: {warning}")
+    return 0
+
+
+def summary(settings: Settings) -> list[str]:
+    """Return what is configured, a line each."""
+    server = settings.server
     count = len(server.keys) + len(server.admin_keys) + sum(len(t.keys) for t in settings.tenants.values())
     keys = f"{count} keys" if count else "open"
-    print(f"  server: {server.host}:{server.port}, {keys}, {server.workers} worker(s)")
+    lines = [f"server: {server.host}:{server.port}, {keys}, {server.workers} worker(s)"]
+    for name, tenant in settings.tenants.items():
+        group = f", cache group {tenant.cache_group}" if tenant.cache_group is not None else ""
+        require = f", requires {', '.join(tenant.require)}" if tenant.require else ""
+        lines.append(f"tenant {name}: {len(tenant.keys)} key(s){group}{require}")
     for name, engine in settings.engines.items():
         where = f"llama.cpp, {engine.model}" if isinstance(engine, LlamaEngine) else engine.base_url
-        print(f"  engine {name}: {where}")
-    for name, model in settings.models.items():
-        if model.tiers:
-            hold = msgspec.to_builtins(model.route.hold)
-            held = ", ".join(f"{key} {value:g}" for key, value in hold.items() if value is not None)
-            print(f"  model {name}: one of {', '.join(model.tiers)} (holds {held})")
-            continue
-        after = f", else {', '.join(model.fallback)}" if model.fallback else ""
-        print(f"  model {name}: {', '.join(model.engines)} ({model.balance}){after}")
+        lines.append(f"engine {name}: {where}")
+    lines += [f"model {name}: {_model(model)}" for name, model in settings.models.items()]
     for name, route in settings.routes.items():
         to = f" to {route.to}" if route.to is not None else ""
-        print(f"  route {name}: {len(route.patterns)} pattern(s), {len(route.examples)} example(s){to}")
-    return 0
+        cache = f"; cache {_given(route.cache)}" if route.cache != RouteCache() else ""
+        lines.append(
+            f"route {name}: {len(route.patterns)} pattern(s), {len(route.examples)} example(s){to}{cache}"
+        )
+    return [*lines, f"cache: {_cache(settings.cache)}", f"slo: {_slo(settings.slo) or 'none'}"]
+
+
+def _model(model: Model) -> str:
+    if not model.tiers:
+        after = f", else {', '.join(model.fallback)}" if model.fallback else ""
+        return f"{', '.join(model.engines)} ({model.balance}){after}"
+    given = model.route.cascade
+    cascade = Cascade() if given is True else given
+    more = ""
+    if isinstance(cascade, Cascade):
+        hold = f"{cascade.hold_tokens} tokens" if cascade.hold_tokens else "the whole"
+        more = f"; cascade, holds {hold}{', speculative' * cascade.speculative}"
+    if model.route.learn.share:
+        more += f"; learns, share {model.route.learn.share:g}"
+    return f"one of {', '.join(model.tiers)} (holds {_given(model.route.hold)}){more}"
+
+
+def _cache(cache: Cache) -> str:
+    parts = [name for name in ("exact", "coalesce") if getattr(cache, name)]
+    semantic = Semantic() if cache.semantic is True else cache.semantic
+    if isinstance(semantic, Semantic):
+        parts.append(f"semantic (false hits to {100 * semantic.false_hit_bound:g}%)")
+    if not parts:
+        return "off"
+    stale = f" and {cache.stale:g} s stale" if cache.stale else ""
+    return f"{cache.store}, {', '.join(parts)}, {cache.ttl:g} s{stale}"
+
+
+def _slo(slo: Slo) -> str:
+    general = _given(slo, Objectives)
+    parts = [general] if general else []
+    for table, named in (("model", slo.models), ("tenant", slo.tenants)):
+        parts += [f"{table} {name}: {_given(objectives)}" for name, objectives in named.items()]
+    if slo.budget_ms:
+        parts.append("budget_ms " + " ".join(f"{stage} {ms:g}" for stage, ms in slo.budget_ms.items()))
+    if slo.webhook is not None:
+        parts.append("webhook")
+    return "; ".join(parts)
+
+
+def _given(section: Section, keys_of: type[Section] | None = None) -> str:
+    """Return what was given of a section of plain values; ``keys_of``: only the keys that this one has."""
+    shown = []
+    for field in msgspec.structs.fields(keys_of or section):
+        value = getattr(section, field.name)
+        if value is not None and value != ():
+            text = f"{value:g}" if isinstance(value, float) else value
+            shown.append(f"{field.name} {' '.join(text) if isinstance(text, tuple) else text}")
+    return ", ".join(shown)

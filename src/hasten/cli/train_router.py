@@ -26,12 +26,12 @@ Row = tuple[str, float]
 
 
 class Line(msgspec.Struct):
-    """A line of the log: see docs/routing.md. Other fields, such as the access log's, are left alone."""
+    """A line of the log: see docs/routing.md. Other fields, such as the request log's, are left alone."""
 
     id: str | None = None
     prompt: str | None = None
     messages: list[Message] | None = None
-    request: str | None = None  # the access log's: a body
+    request: str | None = None  # the request log's: a body
     served_model: str | None = None
     small: float | None = None
     large: float | None = None

@@ -1,1 +1,1 @@
-"""What is seen of every request: metrics and the access log, all views of its trace."""
+"""What is seen of every request: metrics and the request log, all views of its trace."""

@@ -68,7 +68,10 @@ FAMILIES = (
     Family("hasten_engine_in_flight", "gauge", "Requests at an engine.", ("engine",)),
     Family("hasten_engine_ready", "gauge", "Workers that may send requests to the engine.", ("engine",)),
     Family(
-        "hasten_access_log_dropped_total", "counter", "Access log lines dropped because the sink was slow."
+        "hasten_request_log_dropped_total",
+        "counter",
+        "Records of the request log that were dropped, by reason.",
+        ("reason",),
     ),
     Family("hasten_settings_reloads_total", "counter", "Reloads of the settings, by outcome.", ("outcome",)),
     Family("gen_ai_server_request_duration_seconds", "histogram", "End to end (E2E).", _GEN_AI, _DURATION),
@@ -234,6 +237,8 @@ FAMILIES = (
         "Whether an alert fires, by its severity.",
         ("dimension", "value", "objective", "severity"),
     ),
+    Family("hasten_budget_overspent_total", "counter", "Requests over a stage's budget.", ("stage",)),
+    Family("hasten_budget_skipped_total", "counter", "Left out for want of a budget.", ("stage",)),
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
     Family("hasten_otel_exported_total", "counter", "Requests whose spans the collector took."),
     Family("hasten_otel_dropped_total", "counter", "Requests whose spans were lost, and why.", ("reason",)),

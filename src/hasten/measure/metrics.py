@@ -15,7 +15,7 @@ from hasten.anatomy import parts
 from hasten.dials import wilson
 from hasten.measure.effect import route_effect
 from hasten.measure.families import FAMILIES, OPERATIONS
-from hasten.measure.latency import Latency
+from hasten.measure.latency import CALLS, Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Key, Registry, Value
 from hasten.measure.slo import Slo
@@ -75,6 +75,10 @@ class Metrics:
             self._caches(endpoint, trace.cache).add()
         for stage, seconds in parts(trace).items():
             self._stages(stage).observe(seconds)
+        if self.slo.budgets is not None and endpoint in CALLS:
+            for stage, over in self.slo.budgets.judge(trace).items():
+                if over:
+                    self.gauge("hasten_budget_overspent_total", stage).add()
         if trace.engine:
             self._record_call(trace)
         self.watch.record(trace)

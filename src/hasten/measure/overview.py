@@ -15,7 +15,7 @@ from hasten.measure.watch import Watch
 
 #: What was lost for want of room, by the metrics that count it.
 _DROPPED = {
-    "request_log": ("hasten_request_log_dropped_total", "hasten_access_log_dropped_total"),
+    "request_log": ("hasten_request_log_dropped_total",),
     "otel": ("hasten_otel_dropped_total",),
 }
 _STARTED = "hasten_worker_start_time_seconds"

@@ -20,6 +20,7 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Any, NamedTuple
 
+from hasten.budget import Budgets, budgets_of
 from hasten.measure.latency import CALLS, PENDING, TRACES
 from hasten.measure.ledger import Ledger, Part, add
 from hasten.measure.objectives import ALL, GOOD, NAMES, Limit, Rules, judge, judged, missed
@@ -45,6 +46,10 @@ ENOUGH = 10
 
 #: Seconds for which an alert goes on after its burn rates have fallen: one on the edge is no stream of messages.
 HOLD = 60.0
+
+
+#: So begins the series of a stage's budget; counted are requests that kept it (0) and that overspent it (1).
+_STAGE = ("budget", "stage")
 
 
 class Alarm(NamedTuple):
@@ -89,19 +94,28 @@ class Slo:
     def configure(self, settings: Settings) -> None:
         """Judge by other objectives from now on; what was counted stays."""
         self.rules = Rules(settings)
+        self.budgets = budgets_of(settings)
         self._checked = -1  # the version of the ledger
         self._on = bool(self.rules)
 
     def record(self, trace: Trace) -> None:
         """Take one finished request; it is judged by :meth:`fold`, off the hot path."""
-        if self._on and trace.endpoint in CALLS and len(self._pending) < PENDING:
+        if (
+            (self._on or self.budgets is not None)
+            and trace.endpoint in CALLS
+            and len(self._pending) < PENDING
+        ):
             self._pending.append(trace)
 
     def fold(self) -> Iterator[None]:
         """Judge what was taken until now, a stretch at each step; to be done a few times a second, before a tick."""
         pending, self._pending = self._pending, []
         for start in range(0, len(pending), TRACES):
-            self.ledger.add(self._judge(pending[start : start + TRACES]))
+            traces = pending[start : start + TRACES]
+            if self._on:
+                self.ledger.add(self._judge(traces))
+            if self.budgets is not None:
+                self.ledger.add(_stages(self.budgets, traces))
             yield
 
     def _judge(self, traces: list[Trace]) -> Part:
@@ -168,9 +182,20 @@ class Slo:
         return self.ledger.counts(("slo", *scope), WINDOWS[window])
 
     def view(self, tenant: str | None) -> dict[str, Any]:
-        """Return what ``/admin/slo`` shows: a row a scope; of a ``tenant`` its own."""
+        """Return what ``/admin/slo`` shows: a row a scope, of a ``tenant`` its own; for all also one a stage."""
         scopes = self.rules.scopes if self._on else []
-        return {"scopes": [self._row(s) for s in scopes if tenant is None or s == ("tenant", tenant)]}
+        shown = [self._row(s) for s in scopes if tenant is None or s == ("tenant", tenant)]
+        budgets = self.budgets.seconds if self.budgets is not None and tenant is None else {}
+        return {"scopes": shown, "budgets": [self._stage(*given) for given in budgets.items()]}
+
+    def _stage(self, stage: str, budget: float) -> dict[str, Any]:
+        windows = {}
+        for window in GOODPUT:
+            counts = self.ledger.counts((*_STAGE, stage), WINDOWS[window])
+            if counts:
+                over, total = counts.get(1, 0), sum(counts.values())
+                windows[window] = {"requests": total, "overspent": over / total}
+        return {"stage": stage, "budget_ms": budget * 1e3, "windows": windows}
 
     def goodput(self, window: str) -> float | None:
         """Return the share of all requests that met their objectives; ``None`` if none were judged."""
@@ -212,3 +237,13 @@ class Slo:
                 for severity, firing in state["alerts"].items():
                     found["hasten_slo_alert", (*scope, name, severity)] = [float(firing)]
         return found
+
+
+def _stages(budgets: Budgets, traces: list[Trace]) -> Part:
+    """Return how many requests kept and overspent the budgets of which stages."""
+    part: Part = {}
+    for trace in traces:
+        for stage, over in budgets.judge(trace).items():
+            counts = part.setdefault((*_STAGE, stage), {})
+            counts[int(over)] = counts.get(over, 0) + 1
+    return part

@@ -15,7 +15,7 @@ from hasten.measure.shelf import Shelf
 
 log = logging.getLogger("hasten.measure")
 
-EVERY = 0.25  # seconds: finished traces are held for as long, as the access log does
+EVERY = 0.25  # seconds: finished traces are held for as long, as the request log does
 LATER = 1.0  # seconds after which the others are expected to have sealed their slices
 PAUSE = 0.002  # seconds between two stretches of folding: requests come first
 

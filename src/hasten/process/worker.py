@@ -11,9 +11,9 @@ from pathlib import Path
 
 from hasten.accept.server import Server
 from hasten.app import App
-from hasten.errors import SettingsError, ShuttingDown
-from hasten.measure.accesslog import AccessLog
+from hasten.errors import ShuttingDown
 from hasten.measure.metrics import Metrics
+from hasten.measure.requestlog import REASONS, RequestLog
 from hasten.measure.shelf import Shelf
 from hasten.measure.webhook import Webhook
 from hasten.measure.windows import keep
@@ -110,7 +110,6 @@ class Worker:
         if self._webhook is not None:
             self._webhook.close()
         self.app.close()
-        self.app.close_book()
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         if self._sharing is not None:
             await asyncio.wait([self._sharing])
@@ -127,7 +126,7 @@ class Worker:
         if settings.log != self.settings.log:
             log = self._make_log(settings)  # first: it may be refused
             if self._log is not None:
-                self._log.close()
+                self._spawn(asyncio.to_thread(self._log.close))  # its sink may be slow
             self._log = log
         old, self.app = self.app, App(settings, self.metrics, self._not_ready, self.app)
         changed = settings.otel != self.settings.otel
@@ -138,7 +137,6 @@ class Worker:
         self.app.move(self._addresses)
         self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
-        old.close_book(self.app)
         store, former = (app.cache.store if app.cache is not None else None for app in (self.app, old))
         if store is not former:
             self._spawn(self.app.open())
@@ -222,14 +220,13 @@ class Worker:
             if self._webhook is not None:
                 self._webhook.tell(change)
 
-    def _make_log(self, settings: Settings) -> AccessLog | None:
+    def _make_log(self, settings: Settings) -> RequestLog | None:
         if not settings.log.access:
             return None
-        dropped = self.metrics.gauge("hasten_access_log_dropped_total")
-        try:
-            return AccessLog(settings.log, dropped.add)
-        except OSError as exc:
-            raise SettingsError([f"log.path: {settings.log.path} cannot be opened: {exc.strerror}"]) from None
+        dropped = {
+            reason: self.metrics.gauge("hasten_request_log_dropped_total", reason) for reason in REASONS
+        }
+        return RequestLog(settings.log, lambda reason, count: dropped[reason].add(count))
 
     def __repr__(self) -> str:
         return f"<Worker {self.server!r}>"

@@ -15,7 +15,7 @@ from hasten.errors import UnknownRequest
 from hasten.route.keeping import Kept
 from hasten.route.learning import Learner
 from hasten.route.recent import JUDGED, TAUGHT, UNKNOWN, Recent, Served
-from hasten.settings import Price, Settings
+from hasten.settings import Model, Price, Settings
 from hasten.trace import Trace
 
 NEWS = 4096  # bytes of the ring on which workers hear that something was learnt
@@ -64,7 +64,11 @@ class _Moments:
 
 
 class Book:
-    """What the route stage tells of its requests. ``folder``: where workers share files, if there are several."""
+    """What the route stage tells of its requests. ``folder``: where workers share files, if there are several.
+
+    ``former``: the book under the settings before. Its requests are remembered on, and what was learnt of a name holds
+    as long as its tiers and its router are the same.
+    """
 
     def __init__(
         self,
@@ -72,34 +76,43 @@ class Book:
         counters: Counters | None = None,
         folder: Path | None = None,
         clock: Callable[[], float] = time,
+        former: Book | None = None,
     ) -> None:
         routed = {name: model for name, model in settings.models.items() if model.tiers}
-        self.settings = routed  # of the routed names only
+        self._settings = routed  # of the routed names only
         self._counters: Counters = Uncounted() if counters is None else counters
-        self._names = list(routed)
+        # Workers with other settings write the same table: a name whose tiers changed is another one.
+        self._ids = {name: _digest(name, *model.tiers) for name, model in routed.items()}
+        self._names = {id: name for name, id in self._ids.items()}
         self._tiers = {name: list(model.tiers) for name, model in routed.items()}
         self._moments: dict[tuple[str, str, str], _Moments] = {}
-        self._board: Board | None = None
-        table: Path | None = None
-        if folder is not None:
-            self._board = Board(folder / "learnt", NEWS)
-            # Places of names and tiers are of these settings: workers with others write another table.
-            table = folder / f"recent-{crc32(msgspec.json.encode(self._tiers)):08x}"
-        self.recent = Recent(clock, table)
+        self._board = Board(folder / "learnt", NEWS) if folder is not None else None
+        table = folder / "recent" if folder is not None else None
+        self.recent: Recent = former.recent if former is not None else Recent(clock, table)
         self.learners = {
-            name: self._kept(name, model.route.learn.path, Learner(model.route.learn.share, clock), folder)
+            name: self._kept(name, model, self._learner(name, model, clock, former), folder)
             for name, model in routed.items()
             if model.route.learn.share
         }
 
-    def fits(self, settings: Settings) -> bool:
-        """Whether this book would be the same with ``settings``."""
-        return {name: model for name, model in settings.models.items() if model.tiers} == self.settings
+    def _learner(self, name: str, model: Model, clock: Callable[[], float], former: Book | None) -> Learner:
+        """Return the former book's, one that has learnt the same, or a new one."""
+        given = model.route.learn
+        kept = former.learners.get(name) if former is not None else None
+        if former is None or kept is None:
+            return Learner(given.share, clock)
+        old = former._settings[name]
+        if (old.tiers, old.route.router) != (model.tiers, model.route.router):
+            return Learner(given.share, clock)  # what was learnt was learnt of another score
+        return (
+            kept.learner if old.route.learn == given else Learner(given.share, clock, kept.learner.learnt())
+        )
 
-    def _kept(self, name: str, given: str | None, learner: Learner, folder: Path | None) -> Kept:
+    def _kept(self, name: str, model: Model, learner: Learner, folder: Path | None) -> Kept:
+        given = model.route.learn.path
         path = Path(given).expanduser() if given is not None else None
         if path is None and folder is not None:
-            path = folder / f"learnt-{crc32(name.encode()):08x}.json"
+            path = folder / f"learnt-{_digest(name, *model.tiers, model.route.router or ''):08x}.json"
         return Kept(learner, path, self._tell)
 
     # -- from the stage
@@ -117,7 +130,7 @@ class Book:
         """
         trace.side = side
         marks = 0 if score is not None else TAUGHT
-        served = Served(self._names.index(name), level, side, score or 0.0, marks)
+        served = Served(self._ids[name], level, side, score or 0.0, marks)
         self.recent.put(trace.tenant, trace.id, served)
 
     def done(
@@ -159,7 +172,7 @@ class Book:
     def feedback(self, tenant: str, id: str, score: float) -> dict[str, Any]:
         """Take in a client's judgement of an answer, 0 to 1; the first one counts. Raises :class:`UnknownRequest`."""
         served = self.recent.get(tenant, id)
-        if served is None:
+        if served is None or served.name not in self._names:
             raise UnknownRequest(
                 "no answer with this id is remembered: it is not x-request-id of one of your requests for a routed "
                 "model, it was answered from the cache, or it is too long ago"
@@ -185,7 +198,7 @@ class Book:
         served = self.recent.get(tenant, id)
         if served is None or served.marks & TAUGHT:
             return False
-        kept = self.learners.get(self._names[served.name])
+        kept = self.learners.get(self._names.get(served.name, ""))
         if kept is None:
             return False
         self.recent.put(tenant, id, served._replace(marks=served.marks | TAUGHT))
@@ -215,7 +228,11 @@ class Book:
             self._board = None
 
     def __repr__(self) -> str:
-        return f"<Book {self._names} {self.learners}>"
+        return f"<Book {list(self._ids)} {self.learners}>"
+
+
+def _digest(*names: str) -> int:
+    return crc32(msgspec.json.encode(names))
 
 
 def cost_of(trace: Trace, price: Price) -> float:

@@ -11,14 +11,17 @@ import asyncio
 import logging
 import re
 from collections.abc import Awaitable, Callable, Mapping, Sequence
+from math import inf
 from time import perf_counter
 from typing import Any, Protocol
 
+from hasten.budget import budgets_of, skipped
 from hasten.fields import ChatFields
 from hasten.route.conversation import text_of
 from hasten.route.needs import context_of, demands, needs_of, required
 from hasten.route.system import put_system
 from hasten.settings import PATTERN_CHARS, Route, RouteCache, Settings
+from hasten.trace import Trace
 from hasten.types import Handler, Reply, Request
 
 log = logging.getLogger("hasten.route")
@@ -90,6 +93,7 @@ class NamedStage:
         self._require = required(settings)
         self._embed = embed
         self._count = count
+        self._budgets = budgets_of(settings.slo)
         self._looking = 0
         texts = dict.fromkeys(text for route in self.routes for text in route.given.examples)
         self.known = {text: known[text] for text in texts if known is not None and text in known}
@@ -107,7 +111,7 @@ class NamedStage:
     async def __call__(self, request: Request, next: Handler) -> Reply:
         if isinstance(request.fields, ChatFields):
             since = perf_counter()
-            route = await self._find(request, last_text(request.fields))
+            route = await self._find(request, last_text(request.fields), since)
             if route is not None:
                 self.lead(request, route)
             request.trace.span("named", since)
@@ -115,7 +119,7 @@ class NamedStage:
 
     # -- which
 
-    async def _find(self, request: Request, text: str) -> NamedRoute | None:
+    async def _find(self, request: Request, text: str, since: float) -> NamedRoute | None:
         """Return the route that a chat belongs to, and count how it was found, or why it was not."""
         model, tenant = request.model, request.trace.tenant
         if not text or model not in self._models:
@@ -128,7 +132,8 @@ class NamedStage:
         routes = [route for route in routes if route.given.examples]
         if not routes:
             return None
-        vector = await self._vector(text, max(route.given.timeout for route in routes))
+        timeout = max(route.given.timeout for route in routes)
+        vector = await self._vector(text, timeout, request.trace, since)
         if vector is None:
             return None
         for route in routes:
@@ -137,25 +142,37 @@ class NamedStage:
                 return route
         return None
 
-    async def _vector(self, text: str, timeout: float) -> Vector | None:
-        """Return the vector of ``text``, ``None`` if there is none within ``timeout`` seconds; why is counted."""
+    async def _vector(self, text: str, timeout: float, trace: Trace, since: float) -> Vector | None:
+        """Return the vector of ``text``, ``None`` if there is none within ``timeout`` seconds, or within what the
+        request's budget leaves; why is counted."""
         if self._embed is None or self.state != "ready":
             self._note("", self.state)
             return None
         if self._looking >= LOOKS:
             self._note("", "busy")
             return None
+        left = inf if self._budgets is None else self._budgets.left(trace, "named", since)
+        if left <= 0:
+            self._skip(trace)
+            return None
         self._looking += 1
         try:
-            async with asyncio.timeout(timeout):
+            async with asyncio.timeout(min(timeout, left)):
                 return (await self._embed([text]))[0]
         except TimeoutError:
-            self._note("", "timeout")
+            if left < timeout:
+                self._skip(trace)
+            else:
+                self._note("", "timeout")
         except RuntimeError:
             self._note("", "failed")
         finally:
             self._looking -= 1
         return None
+
+    def _skip(self, trace: Trace) -> None:
+        self._note("", "budget")
+        skipped(trace, "named", self._count)
 
     def _note(self, route: str, how: str) -> None:
         self._count("hasten_route_named_total", (route, how), 1)

@@ -14,16 +14,17 @@ from typing import NamedTuple
 
 from hasten.route.table import mapped
 
-SLOTS = 1 << 15  # 1 MiB; of the last 10,000 requests fewer than 1 in 500 gave way early
+SLOTS = 1 << 15  # 1.1 MiB; of the last 10,000 requests fewer than 1 in 500 gave way early
 WAYS = 8  # places that one request may have; the oldest of them gives way
 UNKNOWN = 255  # the level of an answer by none of the tiers
-_SLOT = Struct("<16sQfBBBB")  # digest, milliseconds of the clock (0: empty), then as Served
-_TIMES = Struct("<" + "16xQ8x" * WAYS)  # the times alone, of one request's places
+_SLOT = Struct("<16sQfIBBBx")  # digest, milliseconds of the clock (0: empty), then as Served
+_TIMES = Struct("<" + "16xQ12x" * WAYS)  # the times alone, of one request's places
 _SIDES = ("act", "holdback", "off", "")
 
 
 class Served(NamedTuple):
-    """A routed request. ``name``: its routed name's place; ``level``: the tier's that answered; ``score``: unlearnt.
+    """A routed request. ``name``: a number for the routed name with its tiers; ``level``: the place of the tier that
+    answered; ``score``: unlearnt.
 
     ``side``: empty where the client chose the tier. ``marks``: :data:`JUDGED`, :data:`TAUGHT`.
     """

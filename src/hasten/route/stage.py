@@ -12,9 +12,10 @@ from pathlib import Path
 from time import perf_counter, time
 from zlib import crc32
 
+from hasten.budget import budgets_of, skipped
 from hasten.errors import InvalidField
 from hasten.route.book import Book, cost_of
-from hasten.route.cascade import cost_discarded, make_cascades
+from hasten.route.cascade import Cascade, cost_discarded, make_cascades
 from hasten.route.complexity import Complexity
 from hasten.route.conversation import Conversations, Talk, talk_of
 from hasten.route.needs import Needs, context_of, demands, needs_of, required
@@ -68,6 +69,7 @@ class RouteStage:
         self._prices = {name: model.price for name, model in settings.models.items() if model.price}
         self._require = required(settings)
         self._count = count
+        self._budgets = budgets_of(settings.slo)
 
     async def __call__(self, request: Request, next: Handler) -> Reply:
         tiers = self.routed.get(request.model)
@@ -80,7 +82,11 @@ class RouteStage:
         trace = request.trace
         talk = talk_of(request)
         needs = needs_of(request, demands(request, self._require))
-        decision = self.decide(tiers, request, talk, needs)
+        judged = True
+        if self._budgets is not None and self._budgets.left(trace, "route", since) <= 0:
+            judged = False
+            skipped(trace, "route", self._count)
+        decision = self.decide(tiers, request, talk, needs, judged)
         tier = decision.tier
         trace.route = decision.reason
         self._count("hasten_route_requests_total", (tiers.name, tier.name, decision.reason), 1)
@@ -107,17 +113,29 @@ class RouteStage:
         self, tiers: Tiers, decision: Decision, request: Request, needs: Needs, next: Handler
     ) -> Reply:
         """Return the chosen tier's answer, judged where there is a cascade and a stronger tier to ask."""
-        cascade = self._cascades.get(tiers.name)
-        if cascade is not None and decision.reason not in UNJUDGED and cascade.applies(request):
-            strong = tiers.above(decision.level, needs)
-            if strong is not None:
-                chain = tiers.chain(strong, needs)
-                chain = tuple(name for name in chain if name != decision.tier.name)
-                return await cascade.answer(request, chain, next)
-        return await next(request)
+        found = self.cascade(tiers, decision, request, needs)
+        if found is None:
+            return await next(request)
+        cascade, strong = found
+        return await cascade.answer(request, strong, next)
 
-    def decide(self, tiers: Tiers, request: Request, talk: Talk, needs: Needs) -> Decision:
-        """Judge a request and choose its tier; note the conversation's."""
+    def cascade(
+        self, tiers: Tiers, decision: Decision, request: Request, needs: Needs
+    ) -> tuple[Cascade, tuple[str, ...]] | None:
+        """Return who judges the chosen tier's answer, and the models to try where it falls short; ``None``: nobody."""
+        cascade = self._cascades.get(tiers.name)
+        if cascade is None or decision.reason in UNJUDGED or not cascade.applies(request):
+            return None
+        strong = tiers.above(decision.level, needs)
+        if strong is None:
+            return None
+        chain = tiers.chain(strong, needs)
+        return cascade, tuple(name for name in chain if name != decision.tier.name)
+
+    def decide(
+        self, tiers: Tiers, request: Request, talk: Talk, needs: Needs, judged: bool = True
+    ) -> Decision:
+        """Judge a request, unless there is no time for that, and choose its tier; note the conversation's."""
         trace = request.trace
         conversations = self._conversations.get(tiers.name)
         was = None
@@ -125,8 +143,10 @@ class RouteStage:
             was = conversations.get(talk.early)
             was = conversations.get(talk.first) if was is None else was
         goes_on = bool(talk.early) and talk.goes_on
-        own = self._score(self.router(tiers.name), talk, known=was is not None)
-        score = trace.complexity = self.book.corrected(tiers.name, own)
+        own = score = None
+        if judged:
+            own = self._score(self.router(tiers.name), talk, known=was is not None)
+            score = trace.complexity = self.book.corrected(tiers.name, own)
         deadline, ttft = (
             _seconds(request, name) for name in (b"x-hasten-deadline-ms", b"x-hasten-slo-ttft-ms")
         )
@@ -144,9 +164,10 @@ class RouteStage:
         decision = tiers.decide(asked)
         side = asked.side if wish is None else ""
         self.book.begun(trace, tiers.name, decision.level, side, None if goes_on else own)
-        if not goes_on:
+        if score is not None and not goes_on:
             tiers.saw(score)
-        if conversations is not None:
+        # What a tier was chosen for without being judged says nothing of the turns to come.
+        if conversations is not None and (judged or goes_on or wish is not None):
             # Others may begin with the same words: none of them goes down by another's first turn.
             before = was if talk.early else conversations.get(talk.first)
             conversations.put(talk.early or talk.first, max(decision.level, before or 0))

@@ -70,9 +70,12 @@ class Tier:
 
 
 class Asked(NamedTuple):
-    """What a decision is made from. ``was``: the conversation's tier; ``deadline``, ``ttft``: seconds left."""
+    """What a decision is made from. ``was``: the conversation's tier; ``deadline``, ``ttft``: seconds left.
 
-    score: float
+    ``score``: ``None`` where there was no time to judge the request.
+    """
+
+    score: float | None
     needs: Needs
     side: Side = "act"
     was: int | None = None
@@ -176,10 +179,12 @@ class Tiers:
         last = len(self.tiers) - 1
         if asked.side != "act":
             return last, asked.side
-        if asked.was is not None:
-            was = min(asked.was, last)
-            if asked.goes_on:
-                return was, "conversation"
+        was = min(asked.was, last) if asked.was is not None else None
+        if was is not None and asked.goes_on:
+            return was, "conversation"
+        if asked.score is None:
+            return last, "budget"
+        if was is not None:
             lifted = self._by_score(asked.score - MARGIN)
             return (lifted, "harder") if lifted > was else (was, "conversation")
         index = self._by_score(asked.score)
@@ -232,10 +237,18 @@ class Tiers:
             self._set_shares()
 
     def inherit(self, old: Tiers) -> None:
-        """Go on with another one's distribution of scores and with what it saw of the tiers of the same name."""
-        self.scores = old.scores
-        for keeper in self.keepers:
-            keeper.scores = old.scores
+        """Go on with another one's distribution of scores and with what it saw of the tiers of the same name.
+
+        The scores of another router are others. What is owed to a share is so as long as the same is held.
+        """
+        if old.routing.router == self.routing.router:
+            self.scores = old.scores
+            for keeper in self.keepers:
+                keeper.scores = old.scores
+        tiers = [tier.name for tier in self.tiers]
+        if tiers == [tier.name for tier in old.tiers] and old.routing.hold == self.routing.hold:
+            for keeper, former in zip(self.keepers, old.keepers, strict=True):
+                keeper.debt = former.debt
         known = {tier.name: tier for tier in old.tiers}
         for tier in self.tiers:
             if tier.name in known:

@@ -16,8 +16,10 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from math import inf
 from typing import TYPE_CHECKING, NamedTuple
 
+from hasten.budget import NO_BUDGET
 from hasten.cache.entry import Entry, Mark
 from hasten.cache.key import Fingerprint
 from hasten.cache.report import Look, Report
@@ -128,14 +130,21 @@ class SemanticCache:
             return None
         return Question(found.key, found.scope, text)
 
-    async def look(self, question: Question, tenant: str) -> Finding:
-        """Return what is known of ``question``; never raises, never takes longer than ``timeout``."""
+    async def look(self, question: Question, tenant: str, left: float = inf) -> Finding:
+        """Return what is known of ``question``; never raises, never takes longer than ``timeout``, nor than ``left``
+        seconds. With none left no model is asked."""
         side = self.dial.side(question.form)
         if side == "off":
             return Finding(None, False, False, "not in the share")
         try:
-            finding = await self._find(question)
+            if left < self.settings.timeout:
+                async with asyncio.timeout(max(0.0, left)):
+                    finding = await self._find(question, left)
+            else:
+                finding = await self._find(question, left)
         except TimeoutError:
+            if left < self.settings.timeout:
+                return self._bypass("budget", NO_BUDGET)
             return self._bypass("semantic_timeout", "the look-up took too long")
         except Busy:
             return self._bypass("semantic_busy", "too many look-ups at once")
@@ -159,7 +168,7 @@ class SemanticCache:
         self._count("hasten_cache_bypassed_total", (reason,), 1)
         return Finding(None, False, False, why)
 
-    async def _find(self, question: Question) -> Finding:
+    async def _find(self, question: Question, left: float) -> Finding:
         until = asyncio.get_running_loop().time() + self.settings.timeout
         entry = await self.store.find(question.form)
         question.new = entry is None
@@ -174,6 +183,8 @@ class SemanticCache:
         if not await self.store.known(question.scope):
             return Finding(None, False, False, "nothing like it is stored")
         question.met = True
+        if left <= 0:
+            return self._bypass("budget", NO_BUDGET)
         if not self._budget.admit(question.scope):
             return self._bypass("semantic_budget", "too many look-ups for what comes of them")
         if self._looking >= LOOKS:

@@ -1,0 +1,82 @@
+"""Latency budgets of stages: which ones overspent, and what a request has left for what may be left out.
+
+A request has an account. Each stage with a budget pays that in when the request comes to it, and takes out the time
+that it takes. So while stage s runs, since ``since``, there is left::
+
+    left(s) = budget(s) - (now - since)
+            + sum of budget(b) - took(b) over the stages b with a budget that the request has been through
+
+What an earlier stage did not need is there for later ones; what it overspent is missing. A stage without a budget pays
+nothing in, takes nothing out, and is not limited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from math import inf
+from time import perf_counter
+
+from hasten.anatomy import parts
+from hasten.settings import Slo
+from hasten.trace import Trace
+
+#: Why something was left out, as it is shown.
+NO_BUDGET = "no budget left"
+
+#: Counts ``amount`` of a metric with labels: (name, labels, amount).
+Count = Callable[[str, tuple[str, ...], float], None]
+
+
+class Budgets:
+    """The budgets of ``settings``, at least one. ``clock``: that of a trace's spans, seconds."""
+
+    def __init__(self, settings: Slo, clock: Callable[[], float] = perf_counter) -> None:
+        self.seconds: dict[str, float] = {stage: budget / 1e3 for stage, budget in settings.budget_ms.items()}
+        self._clock = clock
+
+    def left(self, trace: Trace, stage: str, since: float) -> float:
+        """Return the seconds that a request has left for ``stage``, in which it is ``since``.
+
+        Zero or less: none. Infinite for a stage without a budget.
+        """
+        own = self.seconds.get(stage)
+        if own is None:
+            return inf
+        left = own - (self._clock() - since)
+        paid = [stage]
+        for other, start, end in trace.spans:
+            budget = self.seconds.get(other)
+            if budget is not None:
+                left -= end - start
+                if other not in paid:
+                    paid.append(other)
+                    left += budget
+        return left
+
+    def judge(self, trace: Trace) -> dict[str, bool]:
+        """Return of a finished request, by the stages with a budget that took time, whether one took more than that.
+
+        A coalesced request waits in the cache for another one's engine: that says nothing of the cache.
+        """
+        took = parts(trace)
+        return {
+            stage: took[stage] > budget
+            for stage, budget in self.seconds.items()
+            if stage in took and (stage != "cache" or trace.cache != "coalesced")
+        }
+
+    def __repr__(self) -> str:
+        return f"<Budgets {self.seconds}>"
+
+
+def budgets_of(settings: Slo) -> Budgets | None:
+    """Return the budgets, ``None`` if there are none."""
+    return Budgets(settings) if settings.budget_ms else None
+
+
+def skipped(trace: Trace, stage: str, count: Count) -> None:
+    """Note that something of ``stage`` was left out, or given up, because nothing was left; counted once a request."""
+    why = f"{stage}: {NO_BUDGET}"
+    if why not in trace.reasons:
+        trace.reasons.append(why)
+        count("hasten_budget_skipped_total", (stage,), 1)
