@@ -28,6 +28,7 @@ SECTIONS = [
     settings.Redis,
     settings.Cascade,
     settings.Slo,
+    settings.Otel,
     *get_args(settings.EngineSettings),
 ]
 #: The heading under which a section's keys stand; the kinds of engine share one.
@@ -81,6 +82,13 @@ def test_the_objectives_example_is_valid() -> None:
     )
     made = config.parse(models + example, environ={"ALERTS_URL": "https://example.org/hook"})
     assert made.slo.models["smart"].ttft_p95_ms == 1500
+
+
+def test_the_collectors_example_is_valid() -> None:
+    (example,) = YAML.findall(under("## otel"))
+    made = config.parse(ENGINES + example, environ={"COLLECTOR_AUTHORIZATION": "Bearer x"})
+    assert made.otel is not None
+    assert made.otel.endpoint == "http://127.0.0.1:4318"
 
 
 def test_the_caches_examples_are_valid() -> None:

@@ -16,6 +16,7 @@ SHARED = {
     "dials",
     "errors",
     "settings",
+    "secrets",
     "board",
     "bodies",
     "anatomy",

@@ -115,6 +115,10 @@ class App:
             if engine is not None and engine.base_url != base_url:
                 engine.move(base_url)
 
+    def addresses(self) -> dict[str, tuple[str | None, str | None]]:
+        """Return where each engine is, and its own name of the model, if it has one."""
+        return {name: (engine.base_url, engine.model) for name, engine in self.engines.items()}
+
     def update_gauges(self) -> None:
         """Write what is only known by looking."""
         for name, member in self.dispatch.members.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import re
 from base64 import b64decode
@@ -62,6 +63,8 @@ class Checks:
         for name, route in settings.routes.items():
             self._check_route(("routes", name), route)
         self._check_slo(settings.slo)
+        if settings.otel is not None:
+            self._check_otel(settings.otel)
         given = self._tree.get("server")
         keys = isinstance(given, dict) and (given.get("keys") or given.get("admin_keys"))
         if not keys and not self._names("tenants") and not _is_loopback(settings.server.host):
@@ -212,19 +215,40 @@ class Checks:
         if slo.webhook is not None and not _is_address(slo.webhook.reveal()):
             self._problem(("slo", "webhook"), "expected http://host[:port]/path or https://, without a user")
 
+    def _check_otel(self, otel: s.Otel) -> None:
+        if otel.endpoint is not None:
+            self._check_url(("otel", "endpoint"), otel.endpoint, "http://host[:port]", "headers")
+            if otel.endpoint.rstrip("/").endswith("/v1/traces"):
+                self._problem(("otel", "endpoint"), "leave out /v1/traces, which is appended")
+        for header, value in otel.headers.items():
+            self._check_header(("otel", "headers", header), header, value.reveal())
+        if "service.name" in otel.attributes:
+            self._problem(("otel", "attributes", "service.name"), "use service_name")
+        if not _installed("opentelemetry.exporter.otlp.proto.http"):
+            self._problem(("otel",), "OpenTelemetry is not installed: pip install 'hasten[otel]'")
+
+    def _check_url(self, path: tuple[str, ...], given: str, form: str, instead: str) -> None:
+        try:
+            url = urlsplit(given)
+            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
+        except ValueError:
+            good = False
+        if not good or not given.isascii() or any(c <= " " for c in given):
+            self._problem(path, f"expected {form} or {form.replace('http', 'https', 1)}")
+        elif url.username or url.query or url.fragment:
+            self._problem(path, f"must have no user, query or fragment; use {instead}")
+
+    def _check_header(self, path: tuple[str, ...], header: str, plain: str) -> None:
+        if any(c in plain for c in "\r\n\0") or not plain.isascii() or not _HEADER.fullmatch(header):
+            self._problem(path, "header names and values must be one line of ASCII")
+        elif header.lower() in _OURS:
+            self._problem(path, f"not allowed: {', '.join(_OURS)} are the gateway's own")
+
     def _unknown_name(self, path: tuple[str, ...], name: str, known: Any) -> None:
         self._problem(path, f"{name!r} is not defined; there are: {', '.join(known) or 'none'}")
 
     def _check_openai(self, path: tuple[str, ...], engine: s.OpenAIEngine) -> None:
-        try:
-            url = urlsplit(engine.base_url)
-            good = url.scheme in ("http", "https") and bool(url.hostname) and url.port != 0
-        except ValueError:
-            good = False
-        if not good or not engine.base_url.isascii() or any(c <= " " for c in engine.base_url):
-            self._problem((*path, "base_url"), "expected http://host[:port]/v1 or https://host[:port]/v1")
-        elif url.username or url.query or url.fragment:
-            self._problem((*path, "base_url"), "must have no user, query or fragment; use api_key or headers")
+        self._check_url((*path, "base_url"), engine.base_url, "http://host[:port]/v1", "api_key or headers")
         if engine.client == "hasten" and (engine.proxy or engine.http2):
             key = "proxy" if engine.proxy else "http2"
             self._problem((*path, key), "needs client: httpx")
@@ -235,13 +259,14 @@ class Checks:
         if engine.tls.ca and not Path(engine.tls.ca).is_file():
             self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
         for header, value in {**engine.headers, "api_key": engine.api_key}.items():
-            plain = value.reveal() if value else ""
-            if any(c in plain for c in "\r\n\0") or not plain.isascii() or not _HEADER.fullmatch(header):
-                self._problem((*path, "headers", header), "header names and values must be one line of ASCII")
-            elif header.lower() in _OURS:
-                self._problem(
-                    (*path, "headers", header), f"not allowed: {', '.join(_OURS)} are the gateway's own"
-                )
+            self._check_header((*path, "headers", header), header, value.reveal() if value else "")
+
+
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # not even what it is in
+        return False
 
 
 def warnings(settings: s.Settings) -> list[str]:

@@ -5,13 +5,13 @@
 
 from __future__ import annotations
 
-import hashlib
-import hmac
 from typing import Annotated, Literal
 
 import msgspec
 
 from hasten.anatomy import Stage
+from hasten.secrets import KeyHash as KeyHash
+from hasten.secrets import Secret as Secret
 
 Positive = Annotated[float, msgspec.Meta(gt=0)]
 Amount = Annotated[float, msgspec.Meta(ge=0)]
@@ -21,58 +21,6 @@ Name = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._:/-]*$", ma
 Tag = Annotated[str, msgspec.Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]*$", max_length=64)]
 
 PATTERN_CHARS = 1000  # of a text that a route looks at: what a pattern's time is bounded for
-
-
-class Secret:
-    """A string that shows itself only when asked by :meth:`reveal`."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the plain text."""
-        return self._value
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and hmac.compare_digest(self._value.encode(), other._value.encode())
-
-    def __hash__(self) -> int:
-        return hash(self._value)
-
-    def __repr__(self) -> str:
-        return "<secret>"
-
-
-class KeyHash:
-    """An API key of a client, held as SHA-256 only. Config: the key, ``env:NAME``, or ``sha256:<hex>``."""
-
-    __slots__ = ("digest",)
-
-    def __init__(self, value: str) -> None:
-        if value.startswith("sha256:"):
-            digest = bytes.fromhex(value[7:])
-            if len(digest) != 32:
-                raise ValueError("sha256: needs 64 hexadecimal digits")
-            self.digest = digest
-        else:
-            if not value:
-                raise ValueError("a key must not be empty")
-            self.digest = hashlib.sha256(value.encode()).digest()
-
-    def matches(self, digest: bytes) -> bool:
-        """Compare with the SHA-256 of what a client sent, in constant time."""
-        return hmac.compare_digest(self.digest, digest)
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, KeyHash) and self.matches(other.digest)
-
-    def __hash__(self) -> int:
-        return hash(self.digest)
-
-    def __repr__(self) -> str:
-        return "<key>"
 
 
 class Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -383,6 +331,21 @@ class Slo(Objectives, frozen=True):
     webhook: Secret | None = None
 
 
+class Otel(Section, frozen=True):
+    """Spans for an OpenTelemetry collector (OTLP over HTTP). ``None``: as ``OTEL_*`` in the environment says.
+
+    ``endpoint``: without ``/v1/traces``. ``sample``: the share recorded where the client did not decide.
+    ``max_pending``: requests that may wait for the collector. ``attributes``: of the resource.
+    """
+
+    endpoint: str | None = None
+    headers: dict[str, Secret] = {}
+    service_name: str | None = None
+    sample: Share = 1.0
+    max_pending: Count = 10_000
+    attributes: dict[str, str] = {}
+
+
 class Settings(Section, frozen=True):
     """The whole configuration."""
 
@@ -395,3 +358,4 @@ class Settings(Section, frozen=True):
     cache: Cache = Cache()
     log: Log = Log()
     slo: Slo = Slo()
+    otel: Otel | None = None

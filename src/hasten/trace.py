@@ -11,6 +11,8 @@ from collections.abc import Callable
 from time import perf_counter, time
 from typing import TYPE_CHECKING, Protocol
 
+import msgspec
+
 if TYPE_CHECKING:
     from hasten.fields import Asked
     from hasten.types import Event, Usage
@@ -26,6 +28,47 @@ def new_id() -> str:
 def timing(took: dict[str, float]) -> str:
     """Return seconds by stage as ``server-timing`` shows them (W3C, Server Timing): milliseconds."""
     return ", ".join([f"{stage};dur={seconds * 1e3:.3f}" for stage, seconds in took.items()])
+
+
+class EngineCall(msgspec.Struct, array_like=True, gc=False):
+    """One call to an engine; times as in :class:`Trace`. ``end``: ``None`` while it runs. ``error``: its code."""
+
+    engine: str
+    provider: str
+    model: str
+    start: float
+    end: float | None = None
+    error: str | None = None
+
+    def ended(self, error: str | None = None) -> None:
+        """Note that it is over, now."""
+        self.end = perf_counter()
+        self.error = error
+
+
+class Context(msgspec.Struct, array_like=True, gc=False):
+    """The place of a recorded request in a distributed trace (W3C, Trace Context): ids in hexadecimal digits.
+
+    ``parent``: the client's span, empty if it sent none. ``span``: the request's own, a number of 63 bits; its calls to
+    engines have the numbers that follow.
+    """
+
+    trace_id: str
+    parent: str
+    flags: str
+    span: int
+    calls: list[EngineCall] = []
+
+    def call(self, engine: str, provider: str, model: str) -> EngineCall:
+        """Note that an engine is asked from now on."""
+        made = EngineCall(engine, provider, model, perf_counter())
+        self.calls.append(made)
+        return made
+
+    @property
+    def traceparent(self) -> str:
+        """What the engine that was asked last is told: the call to it is the parent of its spans."""
+        return f"00-{self.trace_id}-{self.span + len(self.calls):016x}-{self.flags}"
 
 
 class Transcript(Protocol):
@@ -58,6 +101,7 @@ class Trace:
         "cache_why",
         "cached_tokens",
         "complexity",
+        "context",
         "cost",
         "discarded",
         "endpoint",
@@ -81,6 +125,7 @@ class Trace:
         "served_model",
         "side",
         "spans",
+        "state",
         "status",
         "stream",
         "t0",
@@ -109,6 +154,8 @@ class Trace:
         self.engine = ""
         self.provider = ""
         self.parent = ""  # W3C traceparent, as sent by the client
+        self.state = ""  # W3C tracestate, likewise
+        self.context: Context | None = None  # of requests whose spans are exported
         self.stream = False
         self.asked: Asked | None = None  # ``None``: no call for an engine, or refused before it was read
         self.status = 0
@@ -145,6 +192,14 @@ class Trace:
         now = perf_counter()
         self.spans.append((stage, since, now))
         return now
+
+    def propagated(self) -> str:
+        """Return the header lines that tell an engine which trace its work is a part of; none if nobody began one."""
+        parent = self.parent if self.context is None else self.context.traceparent
+        if not parent:
+            return ""
+        state = f"tracestate: {self.state}\r\n" if self.state else ""
+        return f"traceparent: {parent}\r\n{state}"
 
     def server_timing(self) -> str:
         """Return the value of the ``server-timing`` header: the stages that ran until now, milliseconds.

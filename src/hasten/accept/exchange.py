@@ -26,6 +26,7 @@ log = logging.getLogger("hasten.accept")
 _STATUS_LINE = {status.value: f"{status.value} {status.phrase}\r\n" for status in HTTPStatus}
 _SAFE_ID = re.compile(rb"[A-Za-z0-9._:-]{1,128}")
 _TRACEPARENT = re.compile(rb"[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(-[ -~]{0,64})?")
+_TRACESTATE = re.compile(rb"[ -~]{1,512}")
 
 
 def error_answer(error: HastenError, head: Head, trace: Trace, date: str, more: str) -> bytes:
@@ -87,6 +88,9 @@ class Exchange:
         parent = head.headers.get(b"traceparent")
         if parent is not None and _TRACEPARENT.fullmatch(parent):
             trace.parent = parent.decode()
+            state = head.headers.get(b"tracestate", b"")
+            if _TRACESTATE.fullmatch(state):
+                trace.state = state.decode()
 
     def start(self, body: bytes) -> None:
         """Begin; returns at once."""
@@ -109,6 +113,7 @@ class Exchange:
             else:
                 if self._server.draining:
                     raise ShuttingDown("the gateway is shutting down", retry_after=1)
+                self._server.on_begin(trace)
                 request = route.wire.decode(body, trace, head.headers, self._server.settings.max_depth)
                 self._request = request
                 trace.model = request.model

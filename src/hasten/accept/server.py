@@ -52,6 +52,7 @@ class Server:
         self.connections: set[Connection] = set()
         self.draining = False
         self.date = ""
+        self.on_begin: Callable[[Trace], None] = lambda trace: None  # of requests for a model, not of pages
         self.on_finish = on_finish
         self.malformed = 0
         self._timer: asyncio.TimerHandle | None = None

@@ -13,6 +13,7 @@ from hasten.engines.circuit import Circuit
 from hasten.errors import EngineError, EngineStatus, HastenError, Unavailable, UnknownModel
 from hasten.settings import Circuit as CircuitSettings
 from hasten.settings import Model
+from hasten.trace import EngineCall
 from hasten.types import Reply, Request
 
 ATTEMPTS = 2  # the first engine, and one other before the first byte
@@ -89,6 +90,14 @@ def _judge(circuit: Circuit, error: HastenError | None) -> None:
         circuit.failure()
 
 
+def _note_end(call: EngineCall, reply: Reply) -> None:
+    """Note when a call is over: now, or with its stream."""
+    if reply.stream is None:
+        call.ended()
+    else:
+        reply.stream.on_end.append(lambda error: call.ended(None if error is None else error.code or "error"))
+
+
 class Dispatch:
     """Sends a request to an engine of its model; after a retryable failure once more, to another one."""
 
@@ -138,9 +147,16 @@ class Dispatch:
                 trace.engine = member.engine.name
                 trace.provider = member.engine.provider
                 trace.served_model = pool.name
+                context = trace.context
+                call = None if context is None else context.call(trace.engine, trace.provider, pool.name)
                 try:
-                    return await self._try(member, request)
+                    reply = await self._try(member, request)
+                    if call is not None:
+                        _note_end(call, reply)
+                    return reply
                 except HastenError as exc:
+                    if call is not None:
+                        call.ended(exc.code or "error")
                     if not exc.retryable and not isinstance(exc, Unavailable):
                         raise
                     last = exc

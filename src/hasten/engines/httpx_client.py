@@ -83,6 +83,7 @@ class _Exchange:
         self._client = client
         self._engine = engine
         self._request = request
+        self._told = request.trace.propagated()  # now: another call may be noted until the task runs
         self.now = 0.0
         self._open = asyncio.Event()
         self._open.set()
@@ -104,8 +105,7 @@ class _Exchange:
         }
         if engine.settings.api_key is not None:
             headers["authorization"] = f"Bearer {engine.settings.api_key.reveal()}"
-        if request.trace.parent:
-            headers["traceparent"] = request.trace.parent
+        headers |= dict(line.split(": ", 1) for line in self._told.splitlines())
         headers |= {name.lower(): value.reveal() for name, value in engine.settings.headers.items()}
         body = engine.body(request)
         try:

@@ -97,8 +97,7 @@ class OpenAIEngine:
         """Return the whole HTTP request."""
         body = self.body(request)
         trace = request.trace
-        parent = f"traceparent: {trace.parent}\r\n" if trace.parent else ""
-        middle = f"{len(body)}\r\nx-request-id: {trace.id}\r\n{parent}\r\n"
+        middle = f"{len(body)}\r\nx-request-id: {trace.id}\r\n{trace.propagated()}\r\n"
         return self._heads[request.endpoint] + middle.encode("latin-1") + body
 
     async def send(self, request: Request) -> Reply:

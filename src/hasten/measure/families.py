@@ -37,6 +37,14 @@ _STAGE = (
     30.0,
 )
 
+#: By endpoint: ``gen_ai.operation.name``.
+OPERATIONS = {
+    "chat": "chat",
+    "messages": "chat",
+    "completions": "text_completion",
+    "embeddings": "embeddings",
+}
+
 FAMILIES = (
     Family(
         "hasten_requests_total", "counter", "Requests answered, by path and status.", ("endpoint", "status")
@@ -235,6 +243,8 @@ FAMILIES = (
     Family("hasten_budget_overspent_total", "counter", "Requests over a stage's budget.", ("stage",)),
     Family("hasten_budget_skipped_total", "counter", "Left out for want of a budget.", ("stage",)),
     Family("hasten_slo_webhook_total", "counter", "Alerts told to slo.webhook, by outcome.", ("outcome",)),
+    Family("hasten_otel_exported_total", "counter", "Requests whose spans the collector took."),
+    Family("hasten_otel_dropped_total", "counter", "Requests whose spans were lost, and why.", ("reason",)),
     Family("hasten_worker_resident_memory_bytes", "gauge", "RSS of a worker.", ("worker",)),
     Family("hasten_worker_open_fds", "gauge", "Open file descriptors of a worker.", ("worker",)),
     Family("hasten_worker_tasks", "gauge", "Running asyncio tasks of a worker.", ("worker",)),

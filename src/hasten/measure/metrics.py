@@ -15,7 +15,7 @@ from hasten.anatomy import parts
 from hasten.dials import wilson
 from hasten.measure import cost
 from hasten.measure.effect import route_effect
-from hasten.measure.families import FAMILIES
+from hasten.measure.families import FAMILIES, OPERATIONS
 from hasten.measure.latency import CALLS, Latency
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Key, Registry, Value
@@ -23,13 +23,6 @@ from hasten.measure.slo import Slo
 from hasten.measure.watch import Watch
 from hasten.settings import Slo as Settings
 from hasten.trace import Trace
-
-_OPERATIONS = {
-    "chat": "chat",
-    "messages": "chat",
-    "completions": "text_completion",
-    "embeddings": "embeddings",
-}
 
 
 class _Call:
@@ -97,7 +90,7 @@ class Metrics:
         key = (trace.endpoint, trace.model, trace.served_model, trace.engine)
         call = self._calls.get(key)
         if call is None:
-            operation = _OPERATIONS.get(trace.endpoint, trace.endpoint)
+            operation = OPERATIONS.get(trace.endpoint, trace.endpoint)
             labels = (operation, trace.provider, trace.model, trace.served_model, trace.engine)
             call = _Call(self.registry, labels)
             self._calls[key] = call

@@ -17,6 +17,7 @@ from hasten.measure.requestlog import REASONS, RequestLog
 from hasten.measure.shelf import Shelf
 from hasten.measure.webhook import Webhook
 from hasten.measure.windows import keep
+from hasten.process.otel import Exporter
 from hasten.settings import Settings
 from hasten.trace import Trace
 
@@ -61,6 +62,7 @@ class Worker:
         self.server = Server(settings, self.app.handler, self.app.router, self._finished)
         self._log = self._make_log(settings)
         self._webhook: Webhook | None = None
+        self._otel: Exporter | None = None
         self._promise(settings)
 
     # -- life
@@ -71,6 +73,7 @@ class Worker:
         await self.app.open()
         self._listener = await loop.create_server(self.server, sock=sock, backlog=BACKLOG)
         self._every_second()
+        self._export(self.settings)
         folder = self.metrics.folder
         shelf = Shelf(folder / "slices", str(os.getpid())) if folder is not None else None
         self._sharing = loop.create_task(keep(self.metrics.watch.keepers(shelf), self._look))
@@ -110,6 +113,8 @@ class Worker:
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         if self._sharing is not None:
             await asyncio.wait([self._sharing])
+        if self._otel is not None:
+            await self._otel.close()
         await asyncio.sleep(0)  # the transports' last callbacks
         if self._log is not None:
             self._log.close()
@@ -124,8 +129,11 @@ class Worker:
                 self._spawn(asyncio.to_thread(self._log.close))  # its sink may be slow
             self._log = log
         old, self.app = self.app, App(settings, self.metrics, self._not_ready, self.app)
+        changed = settings.otel != self.settings.otel
         self.settings = settings
         self._promise(settings)
+        if changed:
+            self._export(settings)
         self.app.move(self._addresses)
         self.server.configure(settings, self.app.handler, self.app.router)
         old.close()
@@ -160,6 +168,8 @@ class Worker:
         self.metrics.record(trace)
         if self._log is not None and trace.endpoint not in _UNLOGGED:
             self._log.add(trace)
+        if self._otel is not None and trace.context is not None:
+            self._otel.add(trace)
 
     def _gauges(self) -> None:
         server = self.server
@@ -189,6 +199,17 @@ class Worker:
                 for name in ("sent", "failed", "dropped")
             }
             self._webhook = Webhook(url, lambda outcome: outcomes[outcome].add())
+
+    def _export(self, settings: Settings) -> None:
+        """Export the spans of what comes from now on as ``settings`` say; what was recorded goes its old way."""
+        old, self._otel = self._otel, None
+        if old is not None:
+            self._spawn(old.close())
+        self.server.on_begin = lambda trace: None
+        if settings.otel is not None:
+            self._otel = Exporter(settings.otel, self.metrics, lambda: self.app.addresses())
+            self.server.on_begin = self._otel.begin
+            self._otel.start()
 
     def _look(self) -> None:
         """Take note of what the windows show now."""

@@ -331,7 +331,11 @@ def make_cascades(settings: Everything, count: Count) -> dict[str, Cascade]:
 def _copy(request: Request, models: tuple[str, ...]) -> Request:
     """Return the request for one tier, with a record of its own: both tiers may be at it at once."""
     trace = Trace(request.trace.t0, request.trace.id)
-    trace.parent = request.trace.parent
+    trace.parent, trace.state, trace.context = (
+        request.trace.parent,
+        request.trace.state,
+        request.trace.context,
+    )
     trace.tenant = request.trace.tenant
     trace.endpoint = request.trace.endpoint
     made = Request(request.endpoint, request.fields, request.body, trace, request.headers)
