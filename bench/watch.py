@@ -108,10 +108,10 @@ def page(watch: Watch) -> None:
         watch._windows = None
         watch.history._encoded = None
 
-    print(f"{len(watch.history.view()['t'])} points; the page: {len(show()) / 1024:.0f} KiB")
+    print(f"{len(watch.history._columns['t'])} points; the page: {len(show()) / 1024:.0f} KiB")
     print(f"a poll when nothing is new: {spent(show)}; when all is: {spent(show, before=moved)}")
     print(
-        f"of that history: {spent(watch.history.encoded, before=moved)}; windows: {spent(watch.windows, before=moved)}"
+        f"of that history: {spent(watch.history.view, before=moved)}; windows: {spent(watch.windows, before=moved)}"
     )
     print(f"counts of four workers, 640 series each: {spent(lambda: series(('hasten_cache_',)))}")
     print(f"objectives: {spent(lambda: watch.slo.view(None))}")

@@ -98,7 +98,7 @@ def test_what_is_kept_is_bounded() -> None:
     exemplars = kept(clock)
     reasons = ["e" * 500 + ": engine_refused"] * 50
     spans = [("cache", 100 + i / 100, 100 + i / 100 + 0.002) for i in range(60)]
-    names = dict.fromkeys(("model", "engine", "served_model", "tenant", "cache_why", "route"), "n" * 900)
+    names = dict.fromkeys(("model", "engine", "served_model", "cache_why", "route"), "ñ😀" * 900)
     source = Random(1)
     tracemalloc.start()
     for seconds in [60] * 60 + [10] * 30:

@@ -55,6 +55,8 @@ def ms(value: float | None) -> str:
     """Return milliseconds with three digits."""
     if value is None:
         return "-"
+    if value >= 7.2e6:
+        return f"{value / 3.6e6:.1f} h"
     if value >= 1e4:
         return f"{value / 1e3:.1f} s"
     if value >= 1e3:
@@ -194,8 +196,8 @@ def _worth(told: dict[str, Any], most: int) -> Group:
         )
         wrong = cache["false_hit_rate"]
         if wrong:
-            bounds = f"{share(wrong['lower'])} to {share(wrong['upper'])}"
-            lines.append(_styled(f"  wrong     {share(wrong['estimate'])} of semantic hits ({bounds})"))
+            bounds = f"({share(wrong['lower'])} to {share(wrong['upper'])})"
+            lines.append(_styled(f"  wrong     {share(wrong['estimate'])} {bounds} of semantic hits"))
     models = sorted(hour["models"].items(), key=lambda item: -item[1])
     if models:
         served = ", ".join(
@@ -218,7 +220,7 @@ def _worth(told: dict[str, Any], most: int) -> Group:
 
 def _healthy(told: dict[str, Any], most: int) -> Group:
     five, scopes = told["windows"]["5m"], told["slo"]["scopes"]
-    failed = f"{five['errors']} failed ({share(five['errors'], five['requests'])})"
+    failed = f"{five['errors']} failed {share(five['errors'], five['requests'])}"
     lines = [
         _styled(f"  5m        {count(five['requests'])} asked, {failed}", "bad" if five["errors"] else "")
     ]

@@ -10,7 +10,7 @@ in whatever order, and twice the same changes nothing:
     pick(pick(A) | pick(B)) = pick(A | B)
 
 Slices of 10 s serve the last five minutes, those of a minute, which the others flow into, the hour. A slice keeps
-:data:`SLOWEST` by each of E2E, TTFT and TPOT and :data:`SAMPLE` at random, 36 at the most, and a packed request is
+:data:`SLOWEST` by each of E2E, TTFT and TPOT and :data:`SAMPLE` at random, 32 at the most, and a packed request is
 under 1 KiB, as names are cut: an hour takes less than 4 MiB, and a quarter of that as a rule. Of the requests that did
 not come out well only the last :data:`ERRORS` are kept.
 """
@@ -33,11 +33,11 @@ from hasten.measure.latency import CALLS, MEASURES, PENDING, TRACES, WINDOWS, La
 from hasten.measure.ledger import Sealed
 from hasten.trace import Trace
 
-SLOWEST, SAMPLE, ERRORS = 8, 12, 50
+SLOWEST, SAMPLE, ERRORS = 8, 8, 50
 _WIDTH, _WIDE = 10, 60  # seconds
 _KEPT = {_WIDTH: 30, _WIDE: 60}  # slices
-_NAME, _SEGMENTS, _REASONS = 48, 16, 3  # characters of a name; how many of each are kept
-_ID = 64
+_ID, _NAME, _TEXT = 64, 48, 64  # bytes of UTF-8
+_SEGMENTS, _REASONS = 16, 2
 
 #: E2E, TTFT, TPOT in seconds; below 0: it has none.
 _Times = tuple[float, float, float]
@@ -194,14 +194,14 @@ class Slices:
     def _exemplar(self, trace: Trace, draw: int) -> Exemplar:
         told = _Told(
             endpoint=trace.endpoint,
-            model=trace.model[:_NAME],
-            served_model=trace.served_model[:_NAME],
-            engine=trace.engine[:_NAME],
+            model=_cut(trace.model),
+            served_model=_cut(trace.served_model),
+            engine=_cut(trace.engine),
             status=trace.status,
-            error=None if trace.error is None else trace.error[:_NAME],
+            error=None if trace.error is None else _cut(trace.error),
             cache=trace.cache,
-            cache_why=trace.cache_why[: 2 * _NAME],
-            route=trace.way[: 2 * _NAME],
+            cache_why=_cut(trace.cache_why, _TEXT),
+            route=_cut(trace.way, _TEXT),
             stream=trace.stream,
             attempts=trace.attempts,
             input_tokens=trace.input_tokens,
@@ -210,7 +210,7 @@ class Slices:
             else trace.tokens_seen or None,
             cached_tokens=trace.cached_tokens,
             cost=self._price(trace),
-            reasons=[reason[:_NAME] for reason in trace.reasons[:_REASONS]],
+            reasons=[_cut(reason) for reason in trace.reasons[:_REASONS]],
             segments=[
                 (stage, round((start - trace.t0) * 1e6), round((end - start) * 1e6))
                 for stage, start, end in segments(trace)[:_SEGMENTS]
@@ -220,8 +220,8 @@ class Slices:
             _times(trace),
             draw,
             trace.wall,
-            trace.id[:_ID],
-            trace.tenant[:_NAME],
+            _cut(trace.id, _ID),
+            trace.tenant,  # whole: by it is decided who may see the request
             _pack(told),
         )
 
@@ -239,7 +239,7 @@ class Slices:
     def find(self, id: str) -> Exemplar | None:
         """Return the request of this id, if it is kept."""
         kept = self.errors() + self.window(_WIDE * _KEPT[_WIDE]) + self.window(_WIDTH * _KEPT[_WIDTH])
-        return next((one for one in kept if one.id == id[:_ID]), None)
+        return next((one for one in kept if one.id == _cut(id, _ID)), None)
 
 
 class Exemplars:
@@ -305,6 +305,10 @@ class Exemplars:
                 f"no request {id[:_ID]!r} is kept: only the slowest, some others and errors are"
             )
         return _shown(found)
+
+
+def _cut(text: str, most: int = _NAME) -> str:
+    return text.encode(errors="replace")[:most].decode(errors="ignore")
 
 
 def _times(trace: Trace) -> _Times:

@@ -1,14 +1,14 @@
 """The last hour as points, one each five seconds, for charts: what the window of a minute showed when each was taken.
 
 A point is taken a little after its slice has ended, when the other workers' counts are in, so all workers have nearly
-the same ones. What a worker that starts later has not seen, it takes over from another's.
+the same ones; but a worker that is started anew has those since its start. Values are kept as the JSON they are shown
+as: an hour of them is put together in a fraction of a millisecond.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from time import monotonic, time
-from typing import Any
 
 import msgspec
 
@@ -25,6 +25,7 @@ _SHOWN = ("p50", "p95", "p99")
 _HITS = ("exact", "semantic")
 _PLAIN = ("t", "per_second", "errors", "hits", "goodput")
 _COLUMNS = (*_PLAIN, *(f"{measure} {shown}" for measure in MEASURES for shown in _SHOWN))
+_NOTHING, _ZERO = b"null", b"0.0"
 
 Point = dict[str, float | None]
 
@@ -46,7 +47,7 @@ class History:
         self._clock = clock
         self._wall = wall
         #: Columns of equal length by name; a stage's is added when it first occurs.
-        self._columns: dict[str, list[float | None]] = {name: [] for name in _COLUMNS}
+        self._columns: dict[str, list[bytes]] = {name: [] for name in _COLUMNS}
         self._slot = self._now()
         self._encoded: msgspec.Raw | None = None
 
@@ -63,10 +64,10 @@ class History:
         point["t"] = round(self._wall() - (self._clock() - slot * EVERY))
         for name in point:
             if name not in self._columns:
-                self._columns[name] = [None] * len(self._columns["t"])
-        seen = point["e2e p50"] is not None
+                self._columns[name] = [_NOTHING] * len(self._columns["t"])
+        absent = _NOTHING if point["e2e p50"] is None else _ZERO
         for name, column in self._columns.items():
-            column.append(point.get(name, 0.0 if seen else None))
+            column.append(msgspec.json.encode(point[name]) if name in point else absent)
             del column[:-POINTS]
         self._encoded = None
 
@@ -84,19 +85,20 @@ class History:
             point |= {f"{measure} {shown}": times.get(f"{shown}_ms") for shown in _SHOWN}
         return point | {f"parts {stage}": took for stage, took in counts["parts_ms"].items()}
 
-    def view(self) -> dict[str, Any]:
-        """Return the points as columns, oldest first; ``None`` where nothing was seen."""
-        columns = self._columns
-        return {
-            **{name: columns[name] for name in _PLAIN},
-            **{measure: {shown: columns[f"{measure} {shown}"] for shown in _SHOWN} for measure in MEASURES},
-            "parts": {stage: columns[f"parts {stage}"] for stage in STAGES if f"parts {stage}" in columns},
-        }
-
-    def encoded(self) -> msgspec.Raw:
-        """Return the view as JSON, made once a point."""
+    def view(self) -> msgspec.Raw:
+        """Return the points as JSON, as columns, oldest first; ``null`` where nothing was seen. Made once a point."""
         if self._encoded is None:
-            self._encoded = msgspec.Raw(msgspec.json.encode(self.view()))
+            columns = {
+                name: msgspec.Raw(b"[%b]" % b",".join(values)) for name, values in self._columns.items()
+            }
+            shown = {
+                **{name: columns[name] for name in _PLAIN},
+                **{measure: {at: columns[f"{measure} {at}"] for at in _SHOWN} for measure in MEASURES},
+                "parts": {
+                    stage: columns[f"parts {stage}"] for stage in STAGES if f"parts {stage}" in columns
+                },
+            }
+            self._encoded = msgspec.Raw(msgspec.json.encode(shown))
         return self._encoded
 
 

@@ -69,7 +69,7 @@ class Overview:
             "now": time(),
             "every": EVERY,
             "workers": max(1, workers),
-            "history": self._watch.history.encoded(),
+            "history": self._watch.history.view(),
             "windows": self._watch.windows(),
             "slo": {**slo.view(tenant), "limits": slo.rules.general},
             "cache": totals.cache(series) if self._cached else None,
