@@ -5,6 +5,8 @@ PYTHON ?= $(shell for p in python3.13 python3.12 python3.11 python3; do \
 UV := $(shell command -v uv 2>/dev/null)
 BIN := .venv/bin
 ARGS ?=
+# What `make run` installs; Parquet is 50 MB that few need.
+RUN_EXTRAS := llama semantic redis encryption otel httpx
 
 ifdef UV
 VENV := uv venv --quiet --allow-existing --python $(PYTHON) .venv
@@ -71,7 +73,7 @@ reference:  ## record the embedded model's reference answers with torch and tran
 
 lock:  ## pin the dependencies anew; needs uv
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --all-extras pyproject.toml -o requirements/run.lock
+		--no-emit-index-url --no-emit-find-links $(RUN_EXTRAS:%=--extra %) pyproject.toml -o requirements/run.lock
 	uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header \
 		--no-emit-index-url --no-emit-find-links --all-extras --group dev pyproject.toml -o requirements/dev.lock
 

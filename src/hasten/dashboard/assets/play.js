@@ -2,7 +2,7 @@
 
 import { Answer } from "./answer.js";
 import { snippets } from "./code.js";
-import { $, el, fetchJSON, ms, state } from "./hasten.js";
+import { $, el, fetchJSON, figure, ms, state } from "./hasten.js";
 
 const IDEAS = ["What is the capital of France?", "Explain in two sentences why the sky is blue.", "Write a Python function that reverses a string."];
 let turns = [];      // { text, node, answers, verdict }
@@ -99,7 +99,7 @@ function comparison(a, b) {
   const line = (what, x, y, more) => {
     const [first, slow, fast] = x <= y ? ["A", y, x] : ["B", x, y];
     if (slow < 1.05 * fast) return `${what}: no difference worth the name (${ms(x)} and ${ms(y)}${more}).`;
-    return `${what}: ${first} was ${ms(slow - fast)} sooner, ${(slow / fast).toPrecision(3)} times as fast (A ${ms(x)}, B ${ms(y)}${more}).`;
+    return `${what}: ${first} was ${ms(slow - fast)} sooner, ${figure(slow / fast)} times as fast (A ${ms(x)}, B ${ms(y)}${more}).`;
   };
   const lines = [line("Total", a.total, b.total, a.tokens === b.tokens ? "" : `; A ${a.tokens} tokens, B ${b.tokens}`)];
   if (a.ttft !== null && b.ttft !== null) lines.unshift(line("First token", a.ttft, b.ttft, ""));

@@ -80,7 +80,10 @@ export async function* streamChat(fields, { url = "/v1/chat/completions", key, h
   }, tries, onWait);
   onHead?.(response);
   const kind = response.headers.get("content-type") ?? "";
-  if (!kind.startsWith("text/event-stream")) throw new ChatError(`expected an event stream, got ${kind || "something without a type"}`);
+  if (!kind.startsWith("text/event-stream")) {
+    response.body?.cancel();
+    throw new ChatError(`expected an event stream, got ${kind || "something without a type"}`);
+  }
   let complete = false;
   try {
     for await (const { data } of events(response.body)) {
