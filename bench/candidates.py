@@ -125,6 +125,51 @@ class HastenRouted(Hasten):
         return [sys.executable, "-m", "hasten", "serve", str(config), "--port", str(port)]
 
 
+class HastenSeeing(Hasten):
+    """The same with all that watches it on: objectives, budgets, prices, the log in a file, spans to a collector."""
+
+    name = "hasten-seeing"
+    spans = True
+
+    def command(self, port: int, upstream: int, folder: Path) -> list[str]:
+        config = folder / f"{self.name}.yaml"
+        base = f"http://127.0.0.1:{upstream}/v1"
+        config.write_text(
+            f"engines:\n  up: {{kind: openai, base_url: '{base}'}}\nmodels:\n"
+            f"  {MODEL}: {{engines: [up], price: {{input: 1, output: 2}}}}\n"
+            "cache: {exact: false, semantic: false, coalesce: false}\n"
+            "slo: {ttft_p95_ms: 200, tpot_p95_ms: 33, e2e_p95_ms: 800, errors: 0.01,"
+            " budget_ms: {accept: 5, prefill: 500}}\n"
+            f"log: {{path: '{folder}/{self.name}.jsonl'}}\n"
+            # It takes connections and refuses spans: what it costs to make and send them is there.
+            + f"otel: {{endpoint: 'http://127.0.0.1:{upstream}'}}\n"
+            * self.spans
+        )
+        return [sys.executable, "-m", "hasten", "serve", str(config), "--port", str(port)]
+
+
+class HastenSeeingNoSpans(HastenSeeing):
+    """All of that but the spans."""
+
+    name = "hasten-seeing-no-spans"
+    spans = False
+
+
+class HastenBefore(Hasten):
+    """Another version of this project, to compare with: ``HASTEN_BEFORE`` names the folder of its checkout."""
+
+    name = "hasten-before"
+
+    def install(self) -> str:
+        folder = os.environ.get("HASTEN_BEFORE")
+        if not folder:
+            raise Failed("HASTEN_BEFORE is not set")
+        return Path(folder).name
+
+    def environ(self) -> dict[str, str]:
+        return {"PYTHONPATH": f"{os.environ['HASTEN_BEFORE']}/src"}
+
+
 class VllmRouter(Candidate):
     """vLLM's router, in Rust, as it ships; only its metrics port is moved, so that two can run.
 
@@ -218,7 +263,18 @@ class Portkey(Candidate):
 
 
 ALL: dict[str, Callable[[], Candidate]] = {
-    kind.name: kind for kind in (Hasten, HastenRouted, VllmRouter, VllmRouterPlain, Portkey, LiteLlm)
+    kind.name: kind
+    for kind in (
+        Hasten,
+        HastenBefore,
+        HastenSeeing,
+        HastenSeeingNoSpans,
+        HastenRouted,
+        VllmRouter,
+        VllmRouterPlain,
+        Portkey,
+        LiteLlm,
+    )
 }
 
 

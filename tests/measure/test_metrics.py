@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import subprocess
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ from hasten.measure.metrics import Metrics
 from hasten.measure.prometheus import render
 from hasten.measure.registry import Family, Registry, Slots, merge, read
 from hasten.testing import Script, ScriptedUpstream
-from tests.gateway import gateway
+from tests.gateway import eventually, gateway
 
 BOUNDS = (0.1, 1.0, 2.5)
 FAMILY = Family("h", "histogram", "help", ("a", "b"), BOUNDS)
@@ -155,6 +157,20 @@ async def test_every_family_has_the_head_that_prometheus_wants() -> None:
         )
         assert family.kind != "counter" or family.name.endswith("_total")
         assert list(family.bounds) == sorted(set(family.bounds))
+        # promtool check metrics: these labels are for these kinds alone
+        assert "quantile" not in family.labels or family.kind == "summary"
+        assert "le" not in family.labels
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool (Debian: prometheus) is not installed")
+async def test_promtool_accepts_the_page() -> None:
+    async with ScriptedUpstream() as up, gateway(up, slo={"e2e_p95_ms": 800}) as gw:
+        for model in ("m", "none"):
+            await gw.chat(model=model, stream=True)
+        await eventually(lambda: b"hasten_latency_seconds{" in gw.worker.metrics.page(), 20)
+        page = (await gw.http.get("/metrics")).content
+    checked = subprocess.run(["promtool", "check", "metrics"], input=page, capture_output=True, timeout=30)
+    assert checked.returncode == 0, checked.stdout + checked.stderr
 
 
 async def test_the_page_after_requests() -> None:

@@ -199,7 +199,7 @@ FAMILIES = (
     ),
     Family(
         "hasten_latency_seconds",
-        "gauge",
+        "summary",
         "Quantiles of e2e, ttft and tpot over sliding windows, off by 1% at most.",
         ("measure", "dimension", "value", "window", "quantile"),
     ),

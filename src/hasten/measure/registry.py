@@ -167,7 +167,7 @@ class Histogram:
 
 
 class Family:
-    """A metric: its name, kind (``counter``, ``gauge``, ``histogram``), help text, label names, bounds."""
+    """A metric: name, kind (``counter``, ``gauge``, ``histogram``; ``summary``: quantiles), help, labels, bounds."""
 
     def __init__(
         self, name: str, kind: str, help: str, labels: Sequence[str] = (), bounds: Sequence[float] = ()
