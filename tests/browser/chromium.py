@@ -18,6 +18,10 @@ AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which is not installed")
 
 
+#: Seconds that a busy machine may take for what an idle one does at once.
+PATIENCE = 90.0
+
+
 class Tab:
     """One page of a browser, and what went wrong on it."""
 
@@ -31,7 +35,7 @@ class Tab:
         """Return what stands in the first element found."""
         return await self.page.locator(selector).first.inner_text()
 
-    async def until(self, condition: str, seconds: float = 15.0) -> None:
+    async def until(self, condition: str, seconds: float = PATIENCE) -> None:
         """Wait for an expression of the page's to be true; Playwright's own wait needs ``eval``."""
         async with asyncio.timeout(seconds):
             while not await self.page.evaluate(condition):
@@ -63,6 +67,7 @@ async def browser() -> AsyncIterator[Any]:
             page = await started.new_page(
                 viewport={"width": width, "height": 900}, color_scheme=theme, reduced_motion="reduce"
             )
+            page.set_default_timeout(PATIENCE * 1000)
             made = Tab(page)
             await page.goto(url)
             return made

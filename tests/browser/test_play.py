@@ -18,7 +18,7 @@ from tests.browser.chromium import Tab, browser, needs_chromium
 from tests.gateway import Gateway, eventually, gateway
 
 pytestmark = needs_chromium
-expect.set_options(timeout=20_000)  # of a busy machine; nothing waits that long
+expect.set_options(timeout=60_000)  # of a busy machine; nothing waits that long
 
 EXACT = {"semantic": False}
 EVIL = "<img src=x onerror=\"document.title='pwned'\"><script>document.title='pwned'</script>"
