@@ -102,7 +102,8 @@ class _Line:
                 if end > self.at:
                     self._upstream(end, to_come)
             elif end > self.at:
-                found.append((stage, self.at, end))
+                # Where it led to no answer, connecting was in vain too.
+                found.append(("retry" if stage == "connect" and to_come > 1 else stage, self.at, end))
                 self.at = end
         if trace.t_end is not None and trace.t_end > self.at:
             # A call that was given up before it ended has left no span; a hit asked nobody, but its reply is a stream.

@@ -290,9 +290,9 @@ def add_watch(router: Router, app: App) -> None:
     overview = Overview(watch, app.metrics.registry.collect, engines, cached, costs)
     looks = {"latency": watch.latency.view, "slo": watch.slo.view, "cost": costs, "overview": overview.view}
     for path, look in looks.items():
-        router.get(f"/admin/{path}", Route("admin", page=pages.view(look), admin=True))
-    router.get("/admin/requests", Route("admin", page=pages.search(watch.exemplars.search), admin=True))
-    router.get("/admin/requests/", Route("admin", page=pages.item(watch.exemplars.one), admin=True))
+        router.get(f"/admin/{path}", Route("view", page=pages.view(look), admin=True))
+    router.get("/admin/requests", Route("view", page=pages.search(watch.exemplars.search), admin=True))
+    router.get("/admin/requests/", Route("view", page=pages.item(watch.exemplars.one), admin=True))
 
 
 def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
@@ -310,13 +310,13 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
 
     if app.cache is not None:
         admin = Admin(app.cache, app.cache.report, lambda: totals.cache(app.metrics.series()))
-        router.get("/admin/cache", Route("admin", page=pages.view(admin.view), admin=True))
+        router.get("/admin/cache", Route("view", page=pages.view(admin.view), admin=True))
         for action in (admin.invalidate, admin.purge, admin.feedback):
             router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
 
     if app.route is not None:
         routing = RouteAdmin(app.route, lambda: effect.route(app.metrics.series()))
-        router.get("/admin/route", Route("admin", page=pages.view(routing.view), admin=True))
+        router.get("/admin/route", Route("view", page=pages.view(routing.view), admin=True))
         router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
         router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))
     add_watch(router, app)

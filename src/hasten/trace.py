@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable
+from copy import copy
 from time import perf_counter, time
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, TypeGuard
 
 import msgspec
 
@@ -69,6 +70,15 @@ class Context(msgspec.Struct, array_like=True, gc=False):
     def traceparent(self) -> str:
         """What the engine that was asked last is told: the call to it is the parent of its spans."""
         return f"00-{self.trace_id}-{self.span + len(self.calls):016x}-{self.flags}"
+
+
+def count_of(said: object) -> int | None:
+    """Return a count that an engine told, if it can be one: whatever is added up from it must not break."""
+    return said if type(said) is int and 0 <= said < 1 << 40 else None
+
+
+def _is_time(said: object) -> TypeGuard[float]:
+    return isinstance(said, int | float) and 0 <= said < 1e12
 
 
 class Transcript(Protocol):
@@ -207,8 +217,12 @@ class Trace:
         Of a whole answer they add up to its time. What an engine tells of its own time is a part of ``upstream``.
         """
         took: dict[str, float] = {}
+        rest = perf_counter() - self.t0
         for stage, start, end in self.spans:
             took[stage] = took.get(stage, 0.0) + end - start
+            rest -= end - start
+        if rest > 0:
+            took["gateway"] = rest
         value = timing(took)
         if self.engine_prefill is not None and self.engine_decode is not None and "upstream" in took:
             value += f', prefill;dur={self.engine_prefill * 1e3:.3f};desc="of upstream"'
@@ -226,10 +240,10 @@ class Trace:
 
     def saw_usage(self, usage: Usage) -> None:
         """Take over an engine's token counts; those of its own cache not where no engine was asked."""
-        self.input_tokens = usage.prompt_tokens
-        self.output_tokens = usage.completion_tokens
-        cached = (usage.prompt_tokens_details or {}).get("cached_tokens")
-        if isinstance(cached, int) and self.engine != "cache":
+        self.input_tokens = count_of(usage.prompt_tokens)
+        self.output_tokens = count_of(usage.completion_tokens)
+        cached = count_of((usage.prompt_tokens_details or {}).get("cached_tokens"))
+        if cached is not None and self.engine != "cache":
             self.cached_tokens = cached
 
     def saw_timings(self, timings: object) -> None:
@@ -239,16 +253,24 @@ class Trace:
         """
         if not isinstance(timings, dict) or self.engine == "cache":  # or some other server's
             return
-        prefill, decode, cached = map(timings.get, ("prompt_ms", "predicted_ms", "cache_n"))
-        given, said = timings.get("prompt_n"), timings.get("predicted_n")
-        if isinstance(prefill, int | float) and isinstance(decode, int | float):
-            self.engine_prefill, self.engine_decode = max(0.0, prefill / 1e3), max(0.0, decode / 1e3)
-        if self.cached_tokens is None and isinstance(cached, int):
+        prefill, decode = timings.get("prompt_ms"), timings.get("predicted_ms")
+        cached, given, said = map(count_of, map(timings.get, ("cache_n", "prompt_n", "predicted_n")))
+        if _is_time(prefill) and _is_time(decode):
+            self.engine_prefill, self.engine_decode = prefill / 1e3, decode / 1e3
+        if self.cached_tokens is None:
             self.cached_tokens = cached
         # With ``timings_per_token`` each event has some: the last ones hold, unless usage has said as much.
-        if isinstance(given, int) and isinstance(said, int) and said > (self.output_tokens or 0):
-            self.input_tokens = given + (cached if isinstance(cached, int) else 0)
+        if given is not None and said is not None and said > (self.output_tokens or 0):
+            self.input_tokens = given + (cached or 0)
             self.output_tokens = said
+
+    def copy(self) -> Trace:
+        """Return the record as it is now, of a request that ends while others go on with its call; these are told what
+        the call costs."""
+        made = copy(self)
+        made.spans, made.reasons, made.discarded = [*self.spans], [*self.reasons], [*self.discarded]
+        made.on_cost = None
+        return made
 
     @property
     def way(self) -> str:

@@ -2,8 +2,11 @@
 
 import json
 
+import pytest
+
 from hasten.testing import Script, ScriptedUpstream
-from tests.gateway import gateway
+from tests.gateway import eventually, gateway
+from tests.sockets import connected
 
 
 async def test_whole_answer_passes_byte_for_byte() -> None:
@@ -52,3 +55,23 @@ async def test_pipelined_requests_are_answered_in_order() -> None:
         answer = await gw.raw(one + last)
         assert answer.index(b'"slow"') < answer.index(b'"fast"')
         assert answer.count(b"HTTP/1.1 200") == 2
+
+
+@pytest.mark.parametrize("endpoint", ["chat/completions", "messages"])
+async def test_who_reads_no_further_than_the_end_has_not_left(endpoint: str) -> None:
+    async with ScriptedUpstream(Script(itl=0.05)) as up, gateway(up, cache={"semantic": False}) as gw:
+        body = b'{"model":"m","max_tokens":9,"stream":true,"messages":[{"role":"user","content":"Where?"}]}'
+        last = b"[DONE]" if endpoint.startswith("chat") else b"message_stop"
+        for _ in range(2):
+            async with connected(gw.port) as (reader, writer):
+                writer.write(
+                    b"POST /v1/%b HTTP/1.1\r\nhost: x\r\ncontent-length: %d\r\n\r\n%b"
+                    % (endpoint.encode(), len(body), body)
+                )
+                await reader.readuntil(last)
+            await eventually(lambda: gw.worker.app.engines["e0"].inflight == 0)
+        name = "chat" if endpoint.startswith("chat") else "messages"
+        page = await gw.metrics()
+        assert f'hasten_requests_total{{endpoint="{name}",status="200"}} 2' in page
+        assert "client_gone" not in page
+        assert len(up.requests) == 1  # it was kept

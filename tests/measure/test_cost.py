@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from time import perf_counter, time
 from typing import Any
 
+import httpx
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -16,7 +19,7 @@ from hasten.measure.cost import FAMILIES, RENEWAL, Cost, anonymous, cost_of, vie
 from hasten.measure.ledger import OTHER, VALUES
 from hasten.measure.registry import Key, Registry
 from hasten.settings import Model, Price
-from hasten.testing import ScriptedUpstream
+from hasten.testing import Script, ScriptedUpstream
 from hasten.trace import Trace
 from tests.gateway import eventually, gateway
 
@@ -271,3 +274,37 @@ async def test_a_renewal_is_paid_for_by_what_the_cache_saved() -> None:
         page = (await gw.http.get("/admin/cost")).json()
         assert millionths(page) == (14, 14, 0, 0)
         assert page["models"]["m"]["requests"] == 2
+
+
+@pytest.mark.parametrize("stream", [True, False])
+async def test_a_call_that_outlives_its_client_is_paid_for_once(stream: bool) -> None:
+    models = {"m": {"engines": ["e0"], "price": {"output": 1}}}
+    script = Script(itl=0.05, ttft=0.2 if stream else 1.0)
+    async with ScriptedUpstream(script) as up, gateway(up, models=models, cache={"semantic": False}) as gw:
+        leader = asyncio.create_task(gw.chat(stream=stream))
+        await eventually(lambda: len(up.requests) == 1)
+        async with httpx.AsyncClient(base_url=gw.url, timeout=30, trust_env=False) as http:
+            question = {"role": "user", "content": "What is the capital of France?"}
+            body = {"model": "m", "stream": stream, "messages": [question]}
+            follower = asyncio.create_task(http.post("/v1/chat/completions", json=body))
+            await asyncio.sleep(0.3)
+            leader.cancel()
+            assert (await follower).headers["x-hasten-cache"] == "coalesced"
+        (gone,) = (await gw.http.get("/admin/requests?near=errors")).json()["requests"]
+        assert (gone["status"], gone["error"]) == (200 if stream else 499, "client_gone")
+        page = (await gw.http.get("/admin/cost")).json()
+        assert len(up.requests) == 1
+        assert page["spent"] == page["baseline"] > 0
+        assert page["saved"]["total"] == 0
+
+
+@pytest.mark.parametrize("absurd", [2**70, 10**400, -1])
+async def test_what_cannot_be_a_count_is_not_counted(absurd: int) -> None:
+    usage = {"prompt_tokens": absurd, "completion_tokens": absurd}
+    timings = {"prompt_ms": absurd, "predicted_ms": absurd, "cache_n": absurd}
+    choice = {"index": 0, "message": {"role": "assistant", "content": "Yes."}, "finish_reason": "stop"}
+    answer = msgspec.json.encode({"choices": [choice], "usage": usage, "timings": timings}).decode()
+    async with ScriptedUpstream(Script(body=answer)) as up, gateway(up) as gw:
+        assert (await gw.chat()).status_code == 200
+        page = (await gw.http.get("/admin/cost")).json()
+        assert page["models"]["m"]["output"] < 1000

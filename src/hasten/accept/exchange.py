@@ -173,7 +173,6 @@ class Exchange:
 
     def _answer(self, reply: Reply, body: bytes) -> None:
         trace = self.trace
-        trace.status = reply.status
         transport = self._transport
         stream = reply.stream
         if transport.is_closing():
@@ -181,6 +180,7 @@ class Exchange:
                 stream.cancel()
             self._gone()
             return
+        trace.status = reply.status
         if stream is None:
             head = f"{self._headers(reply)}content-length: {len(body)}\r\n\r\n".encode("latin-1")
             bare = self._head.method == b"HEAD" or reply.status == 304
@@ -250,12 +250,12 @@ class Exchange:
 
     def _fail(self, error: HastenError) -> None:
         trace = self.trace
-        trace.status = error.status
-        trace.error = error.code or error.type
         transport = self._transport
         if transport.is_closing():
             self._gone()
             return
+        trace.status = error.status
+        trace.error = error.code or error.type
         shown = f"server-timing: {trace.server_timing()}\r\n" if trace.spans else ""
         if trace.engine:
             shown += f"x-hasten-engine: {trace.engine}\r\nx-hasten-model: {trace.served_model}\r\n"
@@ -311,8 +311,13 @@ class Exchange:
         if self._task is not None:
             if request is None or request.wanted is None or not request.wanted():
                 self._task.cancel()
+            else:
+                self.trace = self.trace.copy()
             self._task = None
         elif self._stream is not None:
+            if self._stream.wanted is not None and self._stream.wanted():
+                self.trace = self.trace.copy()
+                self._said = None  # counted with the call, when it ends
             self._stream.cancel()
             self._stream = None
         else:

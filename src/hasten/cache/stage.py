@@ -260,6 +260,7 @@ class CacheStage:
         if reply.event is not None:
             request.trace.saw(reply.event)
             fill(request.trace, request, Said([reply.event]))
+        self._orphaned(request)
         why = recording.refuse_whole(request, reply, self.settings)
         self._keep(why, asked, reply.body, False, reply.content_type)
 
@@ -272,7 +273,15 @@ class CacheStage:
         if why is None and asked.request.trace.output_tokens is None:
             said = Said([chunk.event for chunk in flight.chunks])
             fill(asked.request.trace, asked.request, said)
+        if error is None:
+            self._orphaned(asked.request)
         self._keep(why, asked, b"".join([chunk.raw for chunk in flight.chunks]), True, content_type)
+
+    def _orphaned(self, request: Request) -> None:
+        """Pay for a call that went on for others after its own client had left."""
+        if request.gone:
+            request.trace.cache = "renewal"
+            self._paid(request.trace)
 
     def _keep(self, why: str | None, asked: Asked, body: bytes, streamed: bool, content_type: bytes) -> None:
         """Store the answer if nothing speaks against it; tell the semantic cache how it compares."""

@@ -285,6 +285,10 @@ class Call:
             if not self.future.done():
                 self.future.set_result(self.reply)
         stream.feed(chunk)
+        if done:
+            # Many clients read no further: they have not left, however long the engine takes to end the body.
+            stream.end()
+            self.resume()
 
     def _complete_stream(self) -> None:
         if self._ended:

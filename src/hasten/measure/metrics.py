@@ -73,7 +73,7 @@ class Metrics:
         self._answers(endpoint, trace.status).add()
         if trace.error is not None:
             self.registry.value("hasten_errors_total", endpoint, trace.error).add()
-        if trace.cache:
+        if trace.cache and trace.engine:  # a model that nobody knows is no miss
             self._caches(endpoint, trace.cache).add()
         for stage, seconds in parts(trace).items():
             self._stages(stage).observe(seconds)

@@ -24,7 +24,9 @@ from hasten.trace import Trace
 log = logging.getLogger("hasten.process")
 
 BACKLOG = 2048
-_UNLOGGED = frozenset(("health", "ready", "metrics"))  # asked every few seconds by machines
+_UNLOGGED = frozenset(
+    ("health", "ready", "metrics", "dashboard", "view")
+)  # asked every few seconds by machines
 
 
 def listen(settings: Settings) -> socket.socket:

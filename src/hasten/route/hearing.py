@@ -7,6 +7,7 @@ import math
 import msgspec
 
 from hasten.tokens import Said, prompt
+from hasten.trace import count_of
 from hasten.types import Choice, Chunk, Delta, Reply, Request, Usage
 
 Raws = dict[str, msgspec.Raw]
@@ -163,5 +164,5 @@ def _data(raw: bytes) -> bytes:
 def tokens_of(heard: Heard, request: Request) -> tuple[int, int]:
     """Return the tokens in and out; estimated where the engine did not say."""
     usage = heard.usage or Usage()
-    given, said = usage.prompt_tokens, usage.completion_tokens
+    given, said = count_of(usage.prompt_tokens), count_of(usage.completion_tokens)
     return prompt(request) if given is None else given, heard.said.tokens if said is None else said
