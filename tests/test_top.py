@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import time
 from typing import Any
 
 import httpx
@@ -34,7 +35,7 @@ def told(**changes: Any) -> dict[str, Any]:
         "tpot": None,
         "parts_ms": {"accept": 0.1, "prefill": 300.0, "decode": 600.0, "gateway": 0.15},
         "tokens": {"input": 4_000_000, "output": 90_000, "cached": 1_000_000},
-        "outcomes": {"exact": 200, "semantic": 100, "miss": 700},
+        "outcomes": {"exact": 200, "semantic": 100, "miss": 700, "bypass": 500},
         "models": {"small": 90, "large": 10},
     }
     points = [None, *(float(i) for i in range(200))]
@@ -93,11 +94,15 @@ def drawn(overview: dict[str, Any], width: int = 80, height: int = 24, ascii: bo
 
 
 @pytest.mark.parametrize(("width", "height"), [(80, 24), (100, 30), (160, 45), (220, 70)])
-def test_it_fits(width: int, height: int) -> None:
+def test_it_fits(width: int, height: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TZ", "Asia/Kolkata")
+    time.tzset()
     lines = drawn(told(), width, height)
     assert len(lines) <= height
     assert max(map(len, lines)) <= width
-    assert any("12:34:56" in line for line in lines)
+    assert any("18:04:56" in line for line in lines)  # the local time, as in the head
+    monkeypatch.undo()
+    time.tzset()
 
 
 def test_what_it_says() -> None:

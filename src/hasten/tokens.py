@@ -27,7 +27,7 @@ IMAGE = 1000  # an image part's tokens, whatever its bytes are
 
 #: A text is weighed in blocks of so many characters: those that begin it as a whole, of later ones a part.
 BLOCK, WHOLE, PART = 8192, 2, 512
-PENDING = 64 * 1024  # bytes of events that are kept as they came, most often for nothing
+PENDING = 8 * 1024  # bytes of events that are kept as they came, most often for nothing
 
 _LOWER, _UPPER, _DIGITS = (
     b"abcdefghijklmnopqrstuvwxyz",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
+import subprocess
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,21 @@ from typing import Any
 import pytest
 from playwright.async_api import Page, async_playwright
 
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+def _starts(path: str) -> bool:
+    """Return whether there is a browser behind ``path``: Ubuntu's is a script that asks for a snap."""
+    try:
+        return subprocess.run([path, "--version"], capture_output=True, timeout=10).returncode == 0
+    except (OSError, subprocess.TimeoutExpired):
+        return False
+
+
+def _find() -> str | None:
+    found = map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))
+    return next((path for path in found if path is not None and _starts(path)), None)
+
+
+CHROMIUM = _find()
 AXE = Path(__file__).parent / "vendor" / "axe.min.js"
 
 needs_chromium = pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium, which is not installed")

@@ -104,6 +104,16 @@ async def test_from_a_percentile_to_a_requests_waterfall_by_keyboard() -> None:
         assert tab.wrong == []
 
 
+async def test_a_link_to_one_request() -> None:
+    async with house() as gw, browser() as open_tab:
+        await gw.chat(headers={"x-request-id": "mine:1"})
+        for keeper in gw.worker.metrics.watch.keepers(None):
+            await keeper.turn()
+        tab: Tab = await open_tab(f"{gw.url}/dashboard#request=mine%3A1")
+        await tab.until("document.querySelector('#request dl')?.textContent.includes('mine:1')")
+        assert tab.wrong == []
+
+
 async def test_it_asks_for_a_key_where_keys_are_configured() -> None:
     async with (
         ScriptedUpstream() as up,

@@ -25,7 +25,7 @@ Line = dict[str, Any]
 
 @contextlib.asynccontextmanager
 async def embedded(log: Path, slots: int, **sections: Any) -> AsyncIterator[Gateway]:
-    """Run a gateway with the embedded engine ``local`` behind the model ``m``; ``log`` gets its access log."""
+    """Run a gateway with the embedded engine ``local`` behind the model ``m``; ``log`` gets its request log."""
     model = await asyncio.to_thread(weights.pull, "smollm2-135m")
     process = ManagedProcess(LlamaRecipe(LlamaEngine(slots=slots, threads=1), model))
     process.start()

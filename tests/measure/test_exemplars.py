@@ -115,6 +115,21 @@ def test_what_is_kept_is_bounded() -> None:
     assert exemplars.ledger.window(3600) == []
 
 
+def test_ids_are_kept_whole_and_each_tenant_finds_its_own() -> None:
+    clock = FakeClock(1200.0)
+    exemplars = kept(clock)
+    long = "i" * 128
+    for tenant, e2e in (("acme", 1.0), ("beta", 2.0)):
+        exemplars.record(named(e2e, id=long, tenant=tenant))
+    exemplars.record(named(3.0, id=long[:-1] + "j", tenant="acme"))
+    settle(exemplars, clock)
+    assert exemplars.one(long, "acme")["e2e_ms"] == 1000
+    assert exemplars.one(long, "beta")["e2e_ms"] == 2000
+    assert exemplars.one(long[:-1] + "j", "acme")["id"] == long[:-1] + "j"
+    with pytest.raises(UnknownRequest):
+        exemplars.one(long, "gamma")
+
+
 def test_much_is_seen_bit_by_bit() -> None:
     clock = FakeClock()
     exemplars = kept(clock)

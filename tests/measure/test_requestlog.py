@@ -143,6 +143,23 @@ async def test_both_texts_are_kept_where_asked_and_cut(tmp_path: Path) -> None:
     assert len(long.request) == 65536
 
 
+@pytest.mark.parametrize("pending", [0, 8], ids=["dropped", "queued"])
+async def test_only_the_log_keeps_texts(pending: int, tmp_path: Path) -> None:
+    log = {"path": str(tmp_path / "requests.jsonl"), "prompts": True, "max_pending": max(1, pending)}
+    async with ScriptedUpstream() as up, gateway(up, log=log) as gw:
+        made = gw.worker._log
+        assert made is not None
+        made._taken += 1 if not pending else 0  # one that never ends fills the queue
+        await gw.chat()
+        await gw.chat(stream=True)
+        await eventually(lambda: dropped(gw, "slow") == (0 if pending else 2))
+        kept = [trace for *_, trace in gw.worker.metrics.watch.exemplars.ledger._open]
+        kept += gw.worker.metrics.watch.exemplars._pending
+        assert len(kept) == 2
+        assert all(trace.transcript is None for trace in kept)
+        made._taken -= 1 if not pending else 0
+
+
 async def test_hashes_tell_what_begins_alike_and_not_what_it_says(tmp_path: Path) -> None:
     path = tmp_path / "requests.jsonl"
     system = {"role": "system", "content": "s" * 5000}

@@ -44,7 +44,9 @@ def test_what_is_counted() -> None:
     traffic = Traffic(clock)
     for fields in (
         {"cache": "miss", "input_tokens": 10, "output_tokens": 5, "cached_tokens": 4},
-        {"cache": "miss", "input_tokens": 10, "tokens_seen": 3, "served_model": "large"},
+        {"cache": "miss", "input_tokens": 10, "tokens_seen": 3, "discarded": [("small", 100, 50)]},
+        {"cache": "miss", "served_model": "large"},
+        {"cache": "bypass"},
         {"cache": "exact", "engine": "cache", "input_tokens": 10, "output_tokens": 5},
         {"status": 502, "error": "engine_reset"},
         {"error": "engine_reset"},  # in the stream
@@ -58,13 +60,13 @@ def test_what_is_counted() -> None:
     clock.advance(5)
     traffic.ledger.tick()
     shown = traffic.view(60)
-    assert shown["requests"] == 7
-    assert shown["per_second"] == round(7 / 60, 3)
+    assert shown["requests"] == 9
+    assert shown["per_second"] == round(9 / 60, 3)
     assert shown["errors"] == 2
     assert shown["error_codes"] == {"client_gone": 1, "engine_reset": 2, "invalid_field": 1}
-    assert shown["outcomes"] == {"exact": 1, "miss": 2}
-    assert shown["models"] == {"large": 1, "m": 2}
-    assert shown["tokens"] == {"input": 20, "output": 8, "cached": 4}
+    assert shown["outcomes"] == {"bypass": 1, "exact": 1, "miss": 3}
+    assert shown["models"] == {"large": 1, "m": 4}
+    assert shown["tokens"] == {"input": 120, "output": 58, "cached": 4}
     assert sum(shown["parts_ms"].values()) == pytest.approx(2000)
     assert list(shown["parts_ms"]) == ["accept", "cache", "generate", "gateway"]
 
@@ -115,17 +117,18 @@ def test_points_are_taken_when_all_have_been_heard() -> None:
         watch.slo.record(trace)
     watch.traffic.record(staged(1.0, error="engine_reset", status=502, cache="miss"))
     watch.traffic.record(staged(1.0, cache="exact"))
+    watch.traffic.record(staged(1.0, cache="bypass"))
     for _ in range(20):
         turn(watch, clock, 1)
     shown = points(watch)
     assert shown["t"] == [wall + EVERY * i for i in range(5)]
-    assert shown["per_second"] == [0, *[round(4 / 60, 3)] * 4]
-    assert shown["errors"] == [None, *[0.25] * 4]
+    assert shown["per_second"] == [0, *[round(5 / 60, 3)] * 4]
+    assert shown["errors"] == [None, *[0.2] * 4]
     assert shown["hits"] == [None, *[0.25] * 4]
     assert shown["goodput"] == [None, None, 0.5, 0.5, 0.5]  # of slices of ten seconds
     assert shown["e2e"]["p50"] == [None, *[pytest.approx(1500, rel=0.01)] * 4]
     assert shown["ttft"]["p99"] == [None, *[pytest.approx(400, rel=0.01)] * 4]
-    assert shown["parts"]["accept"] == [None, *[pytest.approx(1000 / 3, rel=0.01)] * 4]
+    assert shown["parts"]["accept"] == [None, *[pytest.approx(1250 / 4, rel=0.01)] * 4]
     assert {len(column) for column in columns(shown)} == {5}
     assert watch.history.view() is watch.history.view()
 

@@ -182,10 +182,10 @@ def _time(told: dict[str, Any], most: int, room: Room) -> Group:
 def _worth(told: dict[str, Any], most: int) -> Group:
     hour, lines = told["windows"]["1h"], []
     outcomes = hour["outcomes"]
-    asked = sum(outcomes.values())
-    if asked:
+    seen = sum(outcomes.values()) - outcomes.get("bypass", 0)
+    if seen:
         hits = ", ".join(
-            f"{name} {share(n, asked)}" for name, n in outcomes.items() if name not in ("miss", "bypass")
+            f"{name} {share(n, seen)}" for name, n in outcomes.items() if name not in ("miss", "bypass")
         )
         lines.append(_styled(f"  cache     {hits or 'no hits yet'}"))
     cache = told["cache"]
@@ -283,11 +283,12 @@ def _slowest(requests: list[dict[str, Any]], most: int, room: Room) -> Table:
     table.add_row(_styled("Slowest  5m", "bold"), *(_styled(head, "dim") for head in heads))
     for request in requests[:most]:
         stage, _, took = max(request["segments"], key=lambda s: s[2], default=("", 0.0, 0.0))
+        at = datetime.fromisoformat(request["time"]).astimezone()
         model = plain(request["model"], 16)
         if request["served_model"] not in ("", request["model"]):
             model += f" > {plain(request['served_model'], 16)}"
         table.add_row(
-            _styled(f"  {request['time'][11:19]}"),
+            _styled(f"  {at:%H:%M:%S}"),
             _styled(ms(request["e2e_ms"]), "bold"),
             _styled(ms(request["ttft_ms"])),
             _styled(model),

@@ -36,7 +36,7 @@ from hasten.trace import Trace
 SLOWEST, SAMPLE, ERRORS = 8, 8, 50
 _WIDTH, _WIDE = 10, 60  # seconds
 _KEPT = {_WIDTH: 30, _WIDE: 60}  # slices
-_ID, _NAME, _TEXT = 64, 48, 64  # bytes of UTF-8
+_ID, _NAME, _TEXT = 128, 48, 64  # bytes of UTF-8
 _SEGMENTS, _REASONS = 16, 2
 
 #: E2E, TTFT, TPOT in seconds; below 0: it has none.
@@ -235,10 +235,11 @@ class Slices:
         """Return the last requests that did not come out well."""
         return (self._errors + self._opened().errors)[-ERRORS:]
 
-    def find(self, id: str) -> Exemplar | None:
-        """Return the request of this id, if it is kept."""
+    def find(self, id: str, tenant: str | None) -> Exemplar | None:
+        """Return the ``tenant``'s request of this id, if it is kept: clients choose ids. ``None``: anybody's."""
         kept = self.errors() + self.window(_WIDE * _KEPT[_WIDE]) + self.window(_WIDTH * _KEPT[_WIDTH])
-        return next((one for one in kept if one.id == _cut(id, _ID)), None)
+        cut = _cut(id, _ID)
+        return next((one for one in kept if one.id == cut and tenant in (None, one.tenant)), None)
 
 
 class Exemplars:
@@ -289,8 +290,8 @@ class Exemplars:
 
     def one(self, id: str, tenant: str | None) -> dict[str, Any]:
         """Return a request. Raises :class:`~hasten.errors.UnknownRequest`, also for another tenant's."""
-        found = self.ledger.find(id)
-        if found is None or tenant not in (None, found.tenant):
+        found = self.ledger.find(id, tenant)
+        if found is None:
             raise UnknownRequest(
                 f"no request {id[:_ID]!r} is kept: only the slowest, some others and errors are"
             )

@@ -74,10 +74,11 @@ class History:
     def _point(self) -> Point:
         counts = self._traffic.view(_SECONDS)
         requests, outcomes = counts["requests"], counts["outcomes"]
+        seen = sum(outcomes.values()) - outcomes.get("bypass", 0)
         point: Point = {
             "per_second": counts["per_second"],
             "errors": _share(counts["errors"], requests),
-            "hits": _share(sum(outcomes.get(name, 0) for name in _HITS), sum(outcomes.values())),
+            "hits": _share(sum(outcomes.get(name, 0) for name in _HITS), seen),
             "goodput": self._slo.goodput(_WINDOW),
         }
         for measure in MEASURES:

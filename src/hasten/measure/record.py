@@ -15,7 +15,7 @@ import msgspec
 
 from hasten.anatomy import parts
 from hasten.errors import HastenError
-from hasten.trace import Trace
+from hasten.trace import Trace, Transcript
 
 VERSION = 1
 
@@ -81,8 +81,8 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
     cut: bool = False
 
 
-def record_of(trace: Trace) -> Record:
-    """Return the record of ``trace``."""
+def record_of(trace: Trace, transcript: Transcript | None = None) -> Record:
+    """Return the record of ``trace``, with what the ``transcript`` may tell."""
     ttft, tpot = trace.ttft, trace.tpot
     made = Record(
         v=VERSION,
@@ -122,10 +122,10 @@ def record_of(trace: Trace) -> Record:
         made.request_bytes, made.messages, made.tools = asked.bytes, asked.messages, asked.tools
         made.max_tokens, made.temperature = asked.max_tokens, asked.temperature
         made.seed, made.n = asked.seed, asked.n
-    if trace.transcript is not None:
-        if (texts := trace.transcript.texts()) is not None:
+    if transcript is not None:
+        if (texts := transcript.texts()) is not None:
             made.request, made.answer, made.cut = texts
-        if (prefix := trace.transcript.prefix()) is not None:
+        if (prefix := transcript.prefix()) is not None:
             made.conversation, made.prefix = prefix
     return made
 

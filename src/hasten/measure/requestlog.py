@@ -22,7 +22,7 @@ from hasten.hooks import hook
 from hasten.measure.record import Record, record_of
 from hasten.measure.sinks import open_sink
 from hasten.settings import Log
-from hasten.trace import Trace
+from hasten.trace import Trace, Transcript
 
 log = logging.getLogger("hasten.log")
 
@@ -47,7 +47,7 @@ class RequestLog:
         self._on_drop = on_drop
         self._redact = hook(settings.redact) if settings.redact is not None else None
         self._warned = False
-        self._pending: deque[tuple[Trace, int]] = deque()
+        self._pending: deque[tuple[Trace, Transcript | None, int]] = deque()
         # Each is written by one thread alone: no lock is needed.
         self._taken = self._taken_bytes = 0  # the loop's
         self._through = self._through_bytes = 0  # the thread's: it is done with as many
@@ -59,8 +59,8 @@ class RequestLog:
         self._thread.start()
 
     def add(self, trace: Trace) -> None:
-        """Queue one finished request."""
-        kept = trace.transcript
+        """Queue one finished request, and take its texts: others keep the trace, and for longer."""
+        kept, trace.transcript = trace.transcript, None
         size = TRACE_BYTES if kept is None else TRACE_BYTES + kept.size
         held = self._taken_bytes - self._through_bytes + size
         if self._taken - self._through >= self.settings.max_pending or held > self.settings.max_pending_bytes:
@@ -68,7 +68,7 @@ class RequestLog:
             return
         self._taken += 1
         self._taken_bytes += size
-        self._pending.append((trace, size))
+        self._pending.append((trace, kept, size))
 
     def close(self, timeout: float = 1.0) -> None:
         """Write what is queued, for ``timeout`` seconds at the most."""
@@ -91,10 +91,10 @@ class RequestLog:
             # A backlog is worked off in longer stretches: requests wait for each other then anyway.
             until = perf_counter() + STRETCH * (1 + len(self._pending) // 1000)
             while self._pending and written < BLOCK:
-                trace, held = self._pending.popleft()
+                trace, kept, held = self._pending.popleft()
                 count += 1
                 size += held
-                line = self._line(trace)
+                line = self._line(trace, kept)
                 if line is not None:
                     lines.append(line)
                     written += len(line)
@@ -107,10 +107,10 @@ class RequestLog:
             if self._pending and not self._stop.is_set():
                 sleep(PAUSE)
 
-    def _line(self, trace: Trace) -> bytes | None:
+    def _line(self, trace: Trace, kept: Transcript | None) -> bytes | None:
         """Return the record as JSON, ``None`` if it is not to be written."""
         try:
-            record: Record | None = record_of(trace)
+            record: Record | None = record_of(trace, kept)
             if self._redact is not None:
                 record = self._redacted(self._redact, record)
             return None if record is None else self._encode(record)

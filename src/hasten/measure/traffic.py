@@ -48,7 +48,7 @@ class Traffic:
 
         ``errors`` are the failures that objectives count as such; ``error_codes`` are of all that did not come out
         well, the clients' own mistakes among them. ``parts_ms`` is the mean of those that did, like the percentiles,
-        so the parts add up to their mean. ``tokens`` are those of engines.
+        so the parts add up to their mean. ``tokens`` are those of engines, discarded answers among them.
         """
         found = self._all(seconds)
         requests = found.get(_REQUESTS, {})
@@ -100,6 +100,9 @@ def _count(traces: list[Trace]) -> Part:
             inputs += trace.input_tokens or 0
             outputs += trace.output_tokens or trace.tokens_seen
             cached += trace.cached_tokens or 0
+            for _, given, said in trace.discarded:
+                inputs += given
+                outputs += said
     part: Part = {
         _REQUESTS: {_ALL: len(traces), _FAILED: failures, _WELL: well},
         _TOKENS: {_INPUT: inputs, _OUTPUT: outputs, _CACHED: cached},

@@ -170,6 +170,8 @@ class Worker:
         self.metrics.record(trace)
         if self._log is not None and trace.endpoint not in _UNLOGGED:
             self._log.add(trace)
+        else:
+            trace.transcript = None  # the log was turned off meanwhile
         if self._otel is not None and trace.context is not None:
             self._otel.add(trace)
 

@@ -122,8 +122,8 @@ function drawAnatomy(d, w) {
 const hitsChart = new Chart($("hits-chart"), { name: "Share answered by the cache", series: [{ name: "hits", colour: "--exact", width: 1.75, fill: true }], format: x => share(x, 2), height: 110 });
 
 function drawWorth(d, w) {
-  const all = sum(w.outcomes), hits = HITS.reduce((n, name) => n + (w.outcomes[name] ?? 0), 0);
-  const shown = all ? share(hits / all) : "–";
+  const all = sum(w.outcomes), seen = all - (w.outcomes.bypass ?? 0), hits = HITS.reduce((n, name) => n + (w.outcomes[name] ?? 0), 0);
+  const shown = seen ? share(hits / seen) : "–";
   fill($("hits").querySelector(".big"), shown, () => d.cache ? figures(shown) : ["off"]);
   fill($("hits").querySelector(".bar"), w.outcomes, () => Object.keys(OUTCOMES).map(name => {
     const part = el("i", name);
@@ -136,7 +136,7 @@ function drawWorth(d, w) {
   drawTokens(w);
   drawSaved(d);
   const parts = [];
-  if (all && d.cache) parts.push(`the cache answered ${shown} of the requests`);
+  if (seen && d.cache) parts.push(`the cache answered ${shown} of what it saw`);
   if (d.cost?.baseline > 0) parts.push(`${share(Math.abs(d.cost.saved.total) / d.cost.baseline, 2)} of the cost was ${d.cost.saved.total < 0 ? "added" : "saved"}`);
   say("worth-said", sentence(parts));
 }

@@ -77,8 +77,8 @@ function row(request, i, all) {
   const open = make("button", { type: "button", class: "open", "aria-haspopup": "dialog", "aria-label": `Request at ${clock(request.time)}, ${ms(request.e2e_ms)}: details` }, clock(request.time));
   const cell = (cls, label, ...inside) => { const made = el("td", cls, ...inside); made.dataset.label = label; return made; };
   const made = el("tr", "", el("td", "time", open),
-    cell("model", "model", request.served_model ?? request.model ?? "–", ...(request.error ? [" ", el("span", "tag bad", request.error.replaceAll("_", " "))] : [])),
-    cell("cache", "cache", request.cache ?? "–"), cell("number tokens", "tokens", request.output_tokens == null ? "–" : `${request.input_tokens == null ? "?" : count(request.input_tokens)} → ${count(request.output_tokens)}`),
+    cell("model", "model", request.served_model || request.model || "–", ...(request.error ? [" ", el("span", "tag bad", request.error.replaceAll("_", " "))] : [])),
+    cell("cache", "cache", request.cache || "–"), cell("number tokens", "tokens", request.output_tokens == null ? "–" : `${request.input_tokens == null ? "?" : count(request.input_tokens)} → ${count(request.output_tokens)}`),
     cell("number ttft", "TTFT", ms(request.ttft_ms)), cell("number e2e", "E2E", ms(request.e2e_ms)), cell("way", "", strip(request.segments, longest)));
   made.addEventListener("click", () => { if (!getSelection().toString()) details(request, open); });
   return made;
@@ -88,13 +88,13 @@ function details(request, from) {
   const r = request, text = value => value == null || value === "" ? null : String(value);
   const tokens = r.output_tokens == null ? null : `${r.input_tokens == null ? "? in" : `${count(r.input_tokens)} in`}${r.cached_tokens ? ` (${count(r.cached_tokens)} cached)` : ""}, ${count(r.output_tokens)} out`;
   const told = [
-    ["status", r.error ? `${r.status} ${r.error}` : text(r.status)], ["model", r.served_model && r.model && r.served_model !== r.model ? `${r.served_model}, asked as ${r.model}` : text(r.served_model ?? r.model)],
+    ["status", r.error ? `${r.status} ${r.error}` : text(r.status)], ["model", r.served_model && r.model && r.served_model !== r.model ? `${r.served_model}, asked as ${r.model}` : text(r.served_model || r.model)],
     ["engine", text(r.engine)], ["cache", [r.cache, r.cache_why].filter(Boolean).join(": ") || null], ["route", text(r.route)], ["tokens", tokens],
     ["TTFT", r.ttft_ms == null ? null : ms(r.ttft_ms)], ["TPOT", r.tpot_ms == null ? null : ms(r.tpot_ms)], ["cost", r.cost == null ? null : money(r.cost)],
     ["attempts", r.attempts > 1 ? text(r.attempts) : null], ["tenant", text(r.tenant)], ["endpoint", `${r.endpoint ?? ""}${r.stream ? ", streamed" : ""}`], ["id", text(r.id)],
   ].filter(([, value]) => value !== null);
   $("request-title").textContent = `${ms(r.e2e_ms)} at ${clock(r.time)}`;
-  const reasons = r.reasons?.length ? [el("p", "soft", `Passed over: ${r.reasons.join("; ")}`)] : [];
+  const reasons = r.reasons?.length ? [el("p", "soft", `Notes: ${r.reasons.join("; ")}`)] : [];
   $("request-inside").replaceChildren(waterfall(r.segments), facts(told), ...reasons);
   $("request").returnTo = from;
   $("request").showModal();
@@ -106,7 +106,7 @@ $("request").addEventListener("click", event => { if (event.target === $("reques
 $("request").addEventListener("close", () => $("request").returnTo?.focus());
 
 if (location.hash.startsWith("#request=")) {  // a link to one request
-  fetchJSON(`/admin/requests/${encodeURIComponent(location.hash.slice(9))}`).then(request => details(request, null), error => {
+  fetchJSON(`/admin/requests/${encodeURIComponent(new URLSearchParams(location.hash.slice(1)).get("request"))}`).then(request => details(request, null), error => {
     $("request-title").textContent = error.status === 404 ? "This request is not kept any more" : error.message;
     $("request").showModal();
   });
