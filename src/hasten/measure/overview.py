@@ -13,7 +13,7 @@ from hasten.measure.history import EVERY
 from hasten.measure.registry import Key
 from hasten.measure.watch import Watch
 
-#: What was lost for want of room, by the metrics that count it.
+#: What was lost, by the metrics that count it; what a hook held back was not.
 _DROPPED = {
     "request_log": ("hasten_request_log_dropped_total",),
     "otel": ("hasten_otel_dropped_total",),
@@ -60,7 +60,8 @@ class Overview:
         in_flight: Counter[str] = Counter()
         workers = 0
         for (family, labels), (value, *_) in series.items():
-            sums[family] += value  # type: ignore[assignment]
+            if labels[-1:] != ("redacted",):
+                sums[family] += value  # type: ignore[assignment]
             workers += family == _STARTED
             if family == _IN_FLIGHT:
                 in_flight[labels[0]] += int(value)

@@ -118,7 +118,7 @@ export class Chart {
   high(highest) {
     if (this.top !== null) return this.top;
     const near = this.limit !== null && this.limit < 4 * highest ? this.limit : 0;
-    return Math.max(highest ?? 0, near, 1e-9) * 1.12;
+    return (Math.max(highest ?? 0, near) || 0.01) * 1.12;  // of nothing but zeros: a scale that can be read
   }
 
   /** Mark the window that the figures are of. */

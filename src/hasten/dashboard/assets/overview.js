@@ -202,7 +202,7 @@ function drawHealth(d, w) {
   const away = d.engines.filter(engine => engine.state !== "ok");
   drawEngines(d.engines);
   const dropped = Object.entries(d.dropped ?? {}).filter(([, n]) => n);
-  say("dropped", dropped.length ? `Not written for want of room: ${dropped.map(([name, n]) => `${name.replaceAll("_", " ")} ${count(n)}`).join(", ")}.` : "", "soft");
+  say("dropped", dropped.length ? `Lost, as the sink was slow or failed: ${dropped.map(([name, n]) => `${name.replaceAll("_", " ")} ${count(n)}`).join(", ")}.` : "", "soft");
   const wrong = [
     ...alerts,
     ...(away.length ? [`${away.length} of ${plural(d.engines.length, "engine")} ${away.length === 1 ? "is" : "are"} not ready: ${away.map(engine => engine.name).join(", ")}`] : []),

@@ -4,7 +4,7 @@ import { $, clock, count, el, facts, fetchJSON, make, money, ms, plural } from "
 
 const LIMIT = 15;
 const MEASURES = { e2e: "E2E", ttft: "TTFT", tpot: "TPOT" };
-const NEARS = { slowest: "Slowest", p99: "p99", p95: "p95", p90: "p90", p50: "p50" };
+const NEARS = { slowest: "Slowest", p99: "p99", p95: "p95", p90: "p90", p50: "p50", errors: "Errors" };
 const SPANS = { "1m": "1 min", "5m": "5 min", "1h": "1 h" };
 const choice = { window: "5m", measure: "e2e", near: "slowest" };
 let drawn = "", asked = 0;
@@ -58,10 +58,11 @@ export async function lookAtRequests(now = false) {
   if (turn !== asked) return;  // somebody has chosen something else meanwhile
   const { value_ms: value, requests } = told;
   const said = !requests.length ? "" : choice.near === "slowest" ? `The slowest of the last ${SPANS[choice.window]} by ${MEASURES[choice.measure]}.`
+    : choice.near === "errors" ? "The last that did not come out well."
     : value === null ? "" : `Those whose ${MEASURES[choice.measure]} is nearest to the ${choice.near} of ${ms(value)}.`;
   $("requests-said").textContent = said;
   $("requests-none").hidden = requests.length > 0;
-  $("requests-none").textContent = requests.length ? "" : `No request was kept of the last ${SPANS[choice.window]}${choice.measure === "e2e" ? "" : "; only streamed ones have a TTFT and a TPOT"}.`;
+  $("requests-none").textContent = requests.length ? "" : choice.near === "errors" ? "All came out well." : `No request was kept of the last ${SPANS[choice.window]}${choice.measure === "e2e" ? "" : "; only streamed ones have a TTFT and a TPOT"}.`;
   const fresh = JSON.stringify(requests);
   if (fresh === drawn) return;
   drawn = fresh;
@@ -77,7 +78,7 @@ function row(request, i, all) {
   const open = make("button", { type: "button", class: "open", "aria-haspopup": "dialog", "aria-label": `Request at ${clock(request.time)}, ${ms(request.e2e_ms)}: details` }, clock(request.time));
   const cell = (cls, label, ...inside) => { const made = el("td", cls, ...inside); made.dataset.label = label; return made; };
   const made = el("tr", "", el("td", "time", open),
-    cell("model", "model", request.served_model || request.model || "–", ...(request.error ? [" ", el("span", "tag bad", request.error.replaceAll("_", " "))] : [])),
+    cell("model", "model", [...new Set([request.model, request.served_model].filter(Boolean))].join(" → ") || "–", ...(request.error ? [" ", el("span", "tag bad", request.error.replaceAll("_", " "))] : [])),
     cell("cache", "cache", request.cache || "–"), cell("number tokens", "tokens", request.output_tokens == null ? "–" : `${request.input_tokens == null ? "?" : count(request.input_tokens)} → ${count(request.output_tokens)}`),
     cell("number ttft", "TTFT", ms(request.ttft_ms)), cell("number e2e", "E2E", ms(request.e2e_ms)), cell("way", "", strip(request.segments, longest)));
   made.addEventListener("click", () => { if (!getSelection().toString()) details(request, open); });
