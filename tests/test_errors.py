@@ -13,7 +13,7 @@ import msgspec
 import pytest
 
 from hasten import errors
-from hasten.errors import FOREIGN, EngineError, HastenError, SettingsError, translate
+from hasten.errors import FOREIGN, EngineError, HastenError, SettingsError, tell_end, translate
 
 
 def classes(base: type[HastenError]) -> set[type[HastenError]]:
@@ -87,3 +87,19 @@ def test_a_foreign_text_is_not_passed_on() -> None:
 def test_our_own_pass_unchanged() -> None:
     ours = errors.EngineReset("x")
     assert translate(ours) is ours
+
+
+async def test_what_ends_a_task_in_the_background_is_told(caplog: pytest.LogCaptureFixture) -> None:
+    async def work(fails: bool) -> None:
+        if fails:
+            raise KeyError("why")
+        await asyncio.sleep(3600)
+
+    tasks = [asyncio.create_task(work(fails), name=f"task {fails}") for fails in (True, False)]
+    for task in tasks:
+        task.add_done_callback(tell_end)
+    await asyncio.sleep(0)
+    tasks[1].cancel()
+    await asyncio.wait(tasks)
+    await asyncio.sleep(0)
+    assert [record.getMessage() for record in caplog.records] == ["task True ended: KeyError('why')"]

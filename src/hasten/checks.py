@@ -152,6 +152,8 @@ class Checks:
         folder = Path(log.path).parent if log.path is not None else None
         if folder is not None and not folder.is_dir():
             self._problem(("log", "path"), f"there is no folder {folder}")
+        if log.path is not None and log.format == "jsonl" and Path(log.path).is_dir():
+            self._problem(("log", "path"), f"{log.path} is a folder: format: jsonl writes one file")
         if log.format == "parquet":
             if log.path is None:
                 self._problem(("log", "path"), "needed with format: parquet: the folder for its files")

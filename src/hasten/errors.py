@@ -34,10 +34,25 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import socket
 import ssl
 
 import msgspec
+
+#: What code raises where nobody foresaw it: for work in the background that has to go on.
+FAULTS = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    MemoryError,
+    OSError,
+    RuntimeError,
+    TypeError,
+    ValueError,
+    msgspec.MsgspecError,
+)
 
 
 class HastenError(Exception):
@@ -291,3 +306,9 @@ def translate(exc: BaseException) -> EngineError:
         if isinstance(exc, foreign):
             return ours(text)
     return EngineError("the engine failed")
+
+
+def tell_end(task: asyncio.Task[None]) -> None:
+    """Log what ended a task that is to run until it is cancelled: as its callback, since nobody waits for it."""
+    if not task.cancelled() and (exc := task.exception()) is not None:
+        logging.getLogger("hasten").error("%s ended: %r", task.get_name(), exc, exc_info=exc)

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from prometheus_client.parser import text_string_to_metric_families
 
-from hasten.engines.load import WINDOW, Load, Reader, samples
+from hasten.engines.load import MAX_LINE, WINDOW, Load, Reader, samples
 from hasten.testing import FakeClock
 from tests.engines import pages
 
@@ -175,3 +175,8 @@ def test_prometheus_own_parser_reads_the_same(
         for sample in family.samples
     ]
     assert [(n, v, repr(x)) for n, v, x in samples(page)] == [(n, v, repr(float(x))) for n, v, x in expected]
+
+
+def test_a_line_without_an_end_is_left_out() -> None:
+    page = f'a{{x="{"y" * MAX_LINE}"}} 1\nb 2\n'
+    assert list(samples(page)) == [("b", {}, 2.0)]

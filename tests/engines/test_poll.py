@@ -10,6 +10,7 @@ import pytest
 
 from hasten import config
 from hasten.engines import poll
+from hasten.engines.load import Reader
 from hasten.engines.poll import from_gauges
 from hasten.errors import SettingsError
 from hasten.testing import Script, ScriptedUpstream
@@ -109,6 +110,29 @@ async def test_what_fails_is_counted_and_holds_nobody_up(
         assert set(gw.worker.app.loads) == {"e1"}
         bad.script = Script()
         assert (await gw.chat()).status_code == 200
+
+
+async def test_numbers_that_cannot_be_counted_with_end_no_watch(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(reader: Reader, text: str) -> None:
+        raise OverflowError
+
+    monkeypatch.setattr(poll, "SELDOM", 0.02)
+    async with ScriptedUpstream(PAGE) as up:
+        with monkeypatch.context() as broken:
+            broken.setattr(Reader, "read", fail)
+            async with gateway(up, engine=ON) as gw:
+                counted = gw.worker.metrics.gauge("hasten_engine_load_failed_total", "e0", "unknown")
+                await eventually(lambda: counted.value > 1, 5)
+                broken.undo()
+                await heard(gw)
+
+
+async def test_httpx_s_word_for_a_wrong_address_is_ours() -> None:
+    async with ScriptedUpstream() as up, gateway(up, engine={"client": "httpx"}) as gw:
+        engine = gw.worker.app.engines["e0"]
+        assert isinstance(engine, poll.Getter)
+        with pytest.raises(ValueError, match="port"):
+            await engine.get("http://host:port/metrics", {}, 1)
 
 
 async def test_what_is_old_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,13 +48,13 @@ async def test_what_it_shows(monkeypatch: pytest.MonkeyPatch) -> None:
         minute = shown["windows"]["1m"]
         assert (minute["requests"], minute["errors"]) == (4, 0)
         assert minute["error_codes"] == {"model_not_found": 1}
-        assert minute["outcomes"] == {"exact": 1, "miss": 3}
+        assert minute["outcomes"] == {"exact": 1, "miss": 2}  # a model that nobody knows is no miss
         assert minute["e2e"]["n"] == 3
         assert minute["models"] == {"m": 3}
         assert shown["windows"]["1h"] | {"per_second": 0} == minute | {"per_second": 0}
         assert shown["slo"]["limits"] == {"e2e_p95_ms": 5000, "errors": 0.01}
         assert [row["value"] for row in shown["slo"]["scopes"]] == ["acme"]
-        assert shown["cache"]["requests"] == {"miss": 3, "exact": 1}
+        assert shown["cache"]["requests"] == {"miss": 2, "exact": 1}
         assert shown["cost"]["tenants"]["acme"]["requests"] == 3
         (engine,) = shown["engines"]
         load = engine.pop("load")

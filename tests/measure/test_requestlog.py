@@ -6,11 +6,13 @@ import asyncio
 import contextlib
 import json
 import os
+import threading
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from hasten import config
 from hasten.errors import SettingsError
@@ -278,3 +280,61 @@ async def test_parquet_from_end_to_end(tmp_path: Path) -> None:
     assert chat.answer is not None
     assert "[DONE]" in chat.answer
     assert models.request is None
+
+
+async def test_a_sink_that_raises_what_it_should_not_ends_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    path = tmp_path / "requests.jsonl"
+    async with ScriptedUpstream() as up, gateway(up, log={"path": str(path)}) as gw:
+        log = gw.worker._log
+        assert log is not None
+        with monkeypatch.context() as broken:
+            broken.setattr(log._sink, "write", {}.__getitem__)
+            for _ in range(2):
+                await gw.http.get("/v1/models")
+                await gw.http.get("/nowhere")
+                await eventually(lambda: not log._pending)
+            await eventually(lambda: dropped(gw, "failed") == 4)
+        await gw.http.get("/v1/models")
+    assert len(lines(path)) == 1
+    assert caplog.text.count("goes on without some records") == 1
+
+
+async def test_the_end_of_the_log_holds_nobody_up(tmp_path: Path) -> None:
+    loop = asyncio.get_running_loop()
+    runs = threading.Event()
+    waited: list[bool] = []
+
+    def close() -> int:
+        loop.call_soon_threadsafe(runs.set)
+        waited.append(runs.wait(30))
+        return 0
+
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, log={"path": str(tmp_path / "requests.jsonl")}) as gw,
+    ):
+        assert gw.worker._log is not None
+        gw.worker._log._sink.close = close  # type: ignore[method-assign]
+    assert waited == [True]
+
+
+async def test_a_reload_that_is_refused_leaves_the_log_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse_it(*args: Any) -> None:
+        raise SettingsError(["no"])
+
+    old, new = tmp_path / "old.jsonl", tmp_path / "new.jsonl"
+    async with ScriptedUpstream() as up, gateway(up, log={"path": str(old)}) as gw:
+        changed = replace(gw.worker.settings, log=replace(gw.worker.settings.log, path=str(new)))
+        with monkeypatch.context() as refusing:
+            refusing.setattr("hasten.process.worker.App", refuse_it)
+            with pytest.raises(SettingsError):
+                gw.worker.reload(changed)
+        await gw.http.get("/v1/models")
+        await eventually(lambda: old.stat().st_size > 0)
+        gw.worker.reload(changed)
+        await gw.http.get("/v1/models")
+    assert (len(lines(old)), len(lines(new))) == (1, 1)

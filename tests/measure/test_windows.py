@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import shutil
 from pathlib import Path
 
 import pytest
 
+from hasten.measure import windows
 from hasten.measure.latency import Latency
 from hasten.measure.shelf import Shelf
-from hasten.measure.windows import Keeper
+from hasten.measure.windows import Keeper, keep
 from hasten.testing import FakeClock
+from tests.gateway import eventually
 from tests.measure.test_latency import finished, rows
 
 
@@ -44,3 +47,28 @@ async def test_without_its_folder_a_worker_counts_on(
             clock.advance(5)
     assert rows(latency)["all", ""]["e2e"]["n"] == 4
     assert caplog.text.count("not shared") == 1
+
+
+async def test_one_that_fails_leaves_the_others_going(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    failed = 0
+
+    def fail() -> None:
+        nonlocal failed
+        failed += 1
+        raise OverflowError("too large")
+
+    monkeypatch.setattr(windows, "EVERY", 0.001)
+    clock = FakeClock(1020.0)
+    bad, good = Latency(clock), Latency(clock)
+    monkeypatch.setattr(bad, "fold", fail)
+    task = asyncio.create_task(keep([Keeper("bad", bad, None), Keeper("good", good, None)], fail))
+    await eventually(lambda: failed >= 4)
+    good.record(finished())
+    await eventually(lambda: not good._pending)
+    clock.advance(5)
+    await eventually(lambda: ("all", "") in rows(good))
+    task.cancel()
+    assert caplog.text.count("windows (bad) lack some requests") == 1
+    assert caplog.text.count("was left out") == 1

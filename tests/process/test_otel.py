@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from opentelemetry.proto.trace.v1.trace_pb2 import Span, Status
 from opentelemetry.sdk.trace.export import SpanExportResult
@@ -206,6 +207,28 @@ async def test_a_child_that_takes_nothing_is_not_felt() -> None:
             await eventually(lambda: counts(gw)["exported"] == 200, WITHIN)
 
 
+async def test_what_cannot_be_encoded_or_understood_ends_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*args: Any) -> bytes:
+        raise OverflowError("too large")
+
+    with Collector() as collector:
+        async with ScriptedUpstream() as up, gateway(up, otel={"endpoint": collector.endpoint}) as gw:
+            with monkeypatch.context() as broken:
+                broken.setattr(frames, "batch", fail)
+                await gw.chat()
+                await eventually(lambda: counts(gw)["failed"] == 1, WITHIN)
+            exporter, first = gw.worker._otel, child_of(gw)
+            assert exporter is not None
+            assert exporter._sent == 0
+            with monkeypatch.context() as broken:
+                broken.setattr("hasten.process.otel._decode_told", lambda line: msgspec.json.decode(b"{"))
+                await gw.chat()
+                await eventually(lambda: counts(gw)["down"] == 1, WITHIN)
+            await gw.chat()
+            await eventually(lambda: counts(gw)["exported"] == 1, WITHIN)
+            assert child_of(gw) not in (0, first)
+
+
 # -- settings
 
 
@@ -282,17 +305,20 @@ def test_secrets_are_not_shown() -> None:
 # -- the processes
 
 
-@pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="needs /proc")
+@pytest.mark.skipif(not Path("/proc/self/io").exists(), reason="needs /proc")
 async def test_the_child_ends_with_the_gateway_and_sends_what_it_has(tmp_path: Path) -> None:
     async with ScriptedUpstream() as up:
         with Collector() as collector:
             text = config_text(up) + f"otel: {{endpoint: '{collector.endpoint}'}}\n"
             async with served(tmp_path, text) as gw, gw.client() as http:
                 assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
-                await eventually(lambda: len(collector.requests()) == 1, WITHIN)
-                assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
+                async with asyncio.timeout(WITHIN):
+                    while "hasten_otel_exported_total 1" not in (await http.get("/metrics")).text:
+                        await asyncio.sleep(0.05)
                 (child,) = children(gw.process.pid)
-                await asyncio.sleep(0.5)  # until it is handed over
+                before = read_by(child)  # it has told of the first, and now only waits
+                assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
+                await eventually(lambda: read_by(child) > before, WITHIN)
                 os.kill(child, signal.SIGTERM)  # as a service manager does to all
                 gw.process.kill()
                 await gw.ended()
@@ -302,6 +328,11 @@ async def test_the_child_ends_with_the_gateway_and_sends_what_it_has(tmp_path: P
 
 def children(pid: int) -> list[int]:
     return [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def read_by(pid: int) -> int:
+    """Return how many bytes the process has read."""
+    return int(Path(f"/proc/{pid}/io").read_text().split()[1])
 
 
 def alive(pid: int) -> bool:

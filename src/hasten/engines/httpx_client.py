@@ -68,6 +68,8 @@ class HttpxEngine(OpenAIEngine):
                         raise EngineProtocol(f"the page is larger than {limit} bytes")
         except httpx.HTTPError as exc:
             raise _translate(exc) from None
+        except httpx.InvalidURL as exc:
+            raise ValueError(str(exc)) from None
         return body
 
     def close(self) -> None:

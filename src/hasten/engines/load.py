@@ -16,6 +16,7 @@ from time import time
 import msgspec
 
 WINDOW = 10.0  # seconds that shares and means are of, and after which a load is of no use
+MAX_LINE = 16 * 1024  # characters: matching one that is much longer holds up every thread
 
 _SAMPLE = re.compile(
     r"([a-zA-Z_:][a-zA-Z0-9_:]*)"
@@ -106,10 +107,11 @@ PHASES = ("queue", "prefill", "decode")
 def samples(page: str, wanted: Callable[[str], bool] = bool) -> Iterator[tuple[str, dict[str, str], float]]:
     """Yield name, labels and value of what ``page`` holds in Prometheus's text format (version 0.0.4).
 
-    Lines that are not of this format are left out, and without a look at their labels names that are not ``wanted``.
+    Lines that are not of this format, or longer than :data:`MAX_LINE`, are left out, and without a look at their
+    labels names that are not ``wanted``.
     """
     for line in page.split("\n"):
-        if line[:1] in ("", "#") or not wanted(line):
+        if line[:1] in ("", "#") or len(line) > MAX_LINE or not wanted(line):
             continue
         found = _SAMPLE.fullmatch(line)
         if found is None:

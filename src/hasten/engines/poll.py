@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 from hasten.engines.http import Pool, tls_context
 from hasten.engines.load import PHASES, WINDOW, Load, Reader
 from hasten.engines.openai import OpenAIEngine
-from hasten.errors import EngineError, EngineProtocol, EngineStatus, EngineTimeout
+from hasten.errors import EngineError, EngineProtocol, EngineStatus, EngineTimeout, tell_end
 from hasten.settings import Timeouts
 from hasten.types import Headers
 
@@ -56,7 +56,10 @@ class Getter(Protocol):
     """An engine that fetches pages in its own way."""
 
     async def get(self, url: str, headers: Mapping[str, str], limit: int) -> bytes:
-        """Return the body of a 200, of ``limit`` bytes at most. Raises :class:`~hasten.errors.EngineError`."""
+        """Return the body of a 200, of ``limit`` bytes at most.
+
+        Raises :class:`~hasten.errors.EngineError`; :class:`ValueError`: there is no such address.
+        """
 
 
 def address(engine: OpenAIEngine) -> str | None:
@@ -161,7 +164,8 @@ class Watch:
         self._reader = Reader()
         self._trouble = ""  # the last look's
         self._pools: dict[str, Pool] = {}
-        self._task = asyncio.get_running_loop().create_task(self._run())
+        self._task = asyncio.get_running_loop().create_task(self._run(), name=f"the watch of {engine.name}")
+        self._task.add_done_callback(tell_end)
 
     async def _run(self) -> None:
         while True:
@@ -186,6 +190,8 @@ class Watch:
             reason = exc.code or exc.type
             if isinstance(exc, EngineStatus | EngineProtocol):
                 wait = SELDOM
+        except (OverflowError, ValueError):  # an address that is none, numbers that cannot be counted with
+            wait, reason = SELDOM, "unknown"
         if reason:
             self._gauge(FAILED, self.engine.name, reason).add()
             if reason != self._trouble and wait == SELDOM:  # else it comes and goes with the engine

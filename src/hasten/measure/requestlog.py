@@ -13,11 +13,13 @@ import logging
 import threading
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from time import perf_counter, sleep
 from typing import Any
 
 import msgspec
 
+from hasten.errors import FAULTS
 from hasten.hooks import hook
 from hasten.measure.record import Record, record_of
 from hasten.measure.sinks import open_sink
@@ -31,6 +33,8 @@ STRETCH = 0.0003  # seconds of work, about, before the interpreter is left to th
 PAUSE = 0.0005  # seconds for which it is
 BLOCK = 256 * 1024  # bytes written at a time
 TRACE_BYTES = 2048  # that a trace without texts holds, about
+
+LAST = {"jsonl": 1.0, "parquet": 10.0}  # seconds to write what is held at the end: of Parquet a whole file
 
 #: Why a record was dropped. Of a ``redaction`` that failed only the texts were.
 REASONS = ("slow", "failed", "redacted", "redaction")
@@ -46,7 +50,7 @@ class RequestLog:
         self.settings = settings
         self._on_drop = on_drop
         self._redact = hook(settings.redact) if settings.redact is not None else None
-        self._warned = False
+        self._warned = self._failed = False
         self._pending: deque[tuple[Trace, Transcript | None, int]] = deque()
         # Each is written by one thread alone: no lock is needed.
         self._taken = self._taken_bytes = 0  # the loop's
@@ -64,25 +68,25 @@ class RequestLog:
         size = TRACE_BYTES if kept is None else TRACE_BYTES + kept.size
         held = self._taken_bytes - self._through_bytes + size
         if self._taken - self._through >= self.settings.max_pending or held > self.settings.max_pending_bytes:
-            self._on_drop("slow", 1)
+            self._on_drop("slow" if self._thread.is_alive() else "failed", 1)
             return
         self._taken += 1
         self._taken_bytes += size
         self._pending.append((trace, kept, size))
 
-    def close(self, timeout: float = 1.0) -> None:
-        """Write what is queued, for ``timeout`` seconds at the most."""
+    def close(self, timeout: float | None = None) -> None:
+        """Write what is queued, for ``timeout`` seconds at the most (:data:`LAST`); blocks."""
         self._stop.set()
-        self._thread.join(timeout)
+        self._thread.join(LAST[self.settings.format] if timeout is None else timeout)
 
     # -- the thread
 
     def _run(self) -> None:
         while not self._stop.wait(FLUSH_EVERY):
             self._drain()
-            self._lost("failed", self._sink.tick())
+            self._do(self._sink.tick)
         self._drain()
-        self._lost("failed", self._sink.close())
+        self._do(self._sink.close)
 
     def _drain(self) -> None:
         while self._pending:
@@ -101,7 +105,7 @@ class RequestLog:
                 if perf_counter() >= until:
                     break
             if lines:
-                self._lost("failed", self._sink.write(lines))
+                self._do(partial(self._sink.write, lines), len(lines))
             self._through += count
             self._through_bytes += size
             if self._pending and not self._stop.is_set():
@@ -114,8 +118,8 @@ class RequestLog:
             if self._redact is not None:
                 record = self._redacted(self._redact, record)
             return None if record is None else self._encode(record)
-        except (ValueError, TypeError, OverflowError):  # one that cannot be told must not end the log
-            self._lost("failed", 1)
+        except FAULTS as exc:  # one that cannot be told must not end the log
+            self._fault(exc, 1)
             return None
 
     def _redacted(self, redact: Callable[..., Any], record: Record | None) -> Record | None:
@@ -132,6 +136,20 @@ class RequestLog:
         if record is not None:
             record.request = record.answer = None
         return record
+
+    def _do(self, work: Callable[[], int], records: int = 0) -> None:
+        """Let the sink work; ``records`` are lost if it raises what it should not."""
+        try:
+            self._lost("failed", work())
+        except FAULTS as exc:
+            self._fault(exc, records)
+
+    def _fault(self, exc: BaseException, records: int) -> None:
+        if not self._failed:
+            self._failed = True
+            # No more of it: its text may hold some of a prompt.
+            log.warning("the request log goes on without some records: %s", type(exc).__name__)
+        self._lost("failed", records)
 
     def _lost(self, reason: str, count: int) -> None:
         if count:

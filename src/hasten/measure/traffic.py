@@ -94,7 +94,7 @@ def _count(traces: list[Trace]) -> Part:
         else:
             errors[trace.error or str(trace.status)] += 1
             failures += failed(trace)
-        if trace.cache:
+        if trace.cache and trace.engine:
             outcomes[trace.cache] += 1
         if trace.engine != "cache":
             inputs += trace.input_tokens or 0

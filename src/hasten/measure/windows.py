@@ -8,8 +8,7 @@ from collections.abc import Callable, Iterator
 from math import inf
 from typing import Protocol
 
-import msgspec
-
+from hasten.errors import FAULTS
 from hasten.measure.ledger import Sealed
 from hasten.measure.shelf import Shelf
 
@@ -56,10 +55,16 @@ class Keeper:
         self._shelf = shelf
         self._reach: dict[int, int] = {}
         self._look_at = inf  # the clock's time when the others will have put down what they sealed
-        self._failed = False
+        self._failed: set[str] = set()  # what was told of already
 
     async def turn(self) -> None:
-        """Do what is to be done every now and then."""
+        """Do what is to be done every now and then. What fails is told once, and left out."""
+        try:
+            await self._count()
+        except FAULTS as exc:
+            self._tell("lack some requests", exc)
+
+    async def _count(self) -> None:
         for _ in self._recorder.fold():
             await asyncio.sleep(PAUSE)
         ledger = self._recorder.ledger
@@ -77,10 +82,13 @@ class Keeper:
                 for other in await asyncio.to_thread(self._take):
                     ledger.hear(other)
                     await asyncio.sleep(0)
-        except (OSError, msgspec.DecodeError) as exc:
-            if not self._failed:
-                log.warning("windows are not shared by the workers: %s", exc)
-            self._failed = True
+        except FAULTS as exc:
+            self._tell("are not shared by the workers", exc)
+
+    def _tell(self, what: str, exc: BaseException) -> None:
+        if what not in self._failed:
+            self._failed.add(what)
+            log.warning("windows (%s) %s: %r", self._name, what, exc)
 
     def _take(self) -> list[Sealed]:
         assert self._shelf is not None
@@ -89,8 +97,14 @@ class Keeper:
 
 async def keep(keepers: list[Keeper], after: Callable[[], None] = lambda: None) -> None:
     """Do the work of all every :data:`EVERY`, and then call ``after``; to be cancelled."""
+    told = False
     while True:
         await asyncio.sleep(EVERY)
         for keeper in keepers:
             await keeper.turn()
-        after()
+        try:
+            after()
+        except FAULTS as exc:
+            if not told:
+                log.warning("what follows from the windows was left out: %r", exc)
+            told = True

@@ -18,6 +18,7 @@ from functools import cache, partial
 import msgspec
 
 from hasten.engines.managed import Backoff
+from hasten.errors import FAULTS, tell_end
 from hasten.measure.metrics import Metrics
 from hasten.measure.otel import frames
 from hasten.measure.otel.sampling import Sampler
@@ -40,7 +41,8 @@ class Exporter:
     =========== ==================================================================
     ``slow``    ``max_pending`` requests waited already for the collector
     ``down``    they did while there was no child, or the child that had it ended
-    ``failed``  the collector refused, could not be reached, or took too long
+    ``failed``  the collector refused, could not be reached, or took too long; or they
+                cannot be encoded
     =========== ==================================================================
     """
 
@@ -51,6 +53,7 @@ class Exporter:
         self._dropped = cache(partial(metrics.gauge, "hasten_otel_dropped_total"))
         self._engines = engines
         self._pending: deque[Trace] = deque()
+        self._warned = False
         self._sent = 0  # requests that the child has and has not told of
         self._process: asyncio.subprocess.Process | None = None
         self._timer: asyncio.TimerHandle | None = None
@@ -60,7 +63,8 @@ class Exporter:
 
     def start(self) -> None:
         """Start the child; returns at once."""
-        self._keeper = self._loop.create_task(self._keep())
+        self._keeper = self._loop.create_task(self._keep(), name="the task that exports spans")
+        self._keeper.add_done_callback(tell_end)
 
     def add(self, trace: Trace) -> None:
         """Queue one finished request."""
@@ -85,7 +89,7 @@ class Exporter:
             if self._process is not None:
                 with contextlib.suppress(ProcessLookupError):
                     self._process.kill()
-            await self._keeper
+            await asyncio.wait([self._keeper])
         self._lose(len(self._pending))
         self._pending.clear()
 
@@ -101,8 +105,17 @@ class Exporter:
             return False
         count = min(SLICE, len(self._pending))
         if count:
-            self._sent += count
-            stdin.write(frames.batch([self._pending.popleft() for _ in range(count)], self._engines()))
+            traces = [self._pending.popleft() for _ in range(count)]
+            try:
+                data = frames.batch(traces, self._engines())
+            except FAULTS as exc:
+                if not self._warned:
+                    log.warning("the spans of %d requests cannot be encoded: %s", count, type(exc).__name__)
+                self._warned = True
+                self._dropped("failed").add(count)
+            else:
+                self._sent += count
+                stdin.write(data)
         return True
 
     async def _keep(self) -> None:
@@ -144,15 +157,22 @@ class Exporter:
         return process
 
     async def _listen(self, process: asyncio.subprocess.Process) -> None:
-        """Count what the child tells, until it ends."""
+        """Count what the child tells, until it ends; one that cannot be understood is ended."""
         assert process.stdout is not None
-        while line := await process.stdout.readline():
-            told = _decode_told(line)
-            self._sent -= told.exported + told.failed
-            if told.exported:
-                self._exported.add(told.exported)
-            if told.failed:
-                self._dropped("failed").add(told.failed)
+        try:
+            while line := await process.stdout.readline():
+                self._hear(_decode_told(line))
+        except ValueError as exc:
+            log.warning("the process that exports spans said what cannot be understood: %s", exc)
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+
+    def _hear(self, told: frames.Told) -> None:
+        self._sent -= told.exported + told.failed
+        if told.exported:
+            self._exported.add(told.exported)
+        if told.failed:
+            self._dropped("failed").add(told.failed)
 
     def _lose(self, count: int) -> None:
         if count:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hasten.accept.server import Server
 from hasten.app import App
-from hasten.errors import ShuttingDown
+from hasten.errors import ShuttingDown, tell_end
 from hasten.measure.metrics import Metrics
 from hasten.measure.requestlog import REASONS, RequestLog
 from hasten.measure.shelf import Shelf
@@ -79,6 +79,8 @@ class Worker:
         folder = self.metrics.folder
         shelf = Shelf(folder / "slices", str(os.getpid())) if folder is not None else None
         self._sharing = loop.create_task(keep(self.metrics.watch.keepers(shelf), self._look))
+        self._sharing.set_name("the windows' task")
+        self._sharing.add_done_callback(tell_end)
 
     async def drain(self, delay: float | None = None) -> None:
         """Stop: ``/ready`` fails at once, after ``delay`` nothing new is taken, running answers end, then close.
@@ -101,7 +103,14 @@ class Worker:
         self.server.abort(ShuttingDown("the gateway is shutting down", retry_after=1))
 
     async def close(self) -> None:
-        """Release everything."""
+        """Release everything; the request log last, whatever happened."""
+        try:
+            await self._release()
+        finally:
+            if self._log is not None:
+                await asyncio.to_thread(self._log.close)
+
+    async def _release(self) -> None:
         if self._listener is not None:
             self._listener.close()
         self.server.close()
@@ -118,19 +127,24 @@ class Worker:
         if self._otel is not None:
             await self._otel.close()
         await asyncio.sleep(0)  # the transports' last callbacks
-        if self._log is not None:
-            self._log.close()
 
     # -- changes
 
     def reload(self, settings: Settings) -> None:
-        """Serve what comes from now on by ``settings``; what runs ends by the old ones."""
-        if settings.log != self.settings.log:
-            log = self._make_log(settings)  # first: it may be refused
-            if self._log is not None:
-                self._spawn(asyncio.to_thread(self._log.close))  # its sink may be slow
-            self._log = log
-        old, self.app = self.app, App(settings, self.metrics, self._not_ready, self.app)
+        """Serve what comes from now on by ``settings``; what runs ends by the old ones.
+
+        Raises :class:`~hasten.errors.SettingsError` where they are refused, and then all is as it was.
+        """
+        # First: it may be refused, and an app takes from its former one.
+        log = self._make_log(settings) if settings.log != self.settings.log else self._log
+        try:
+            app = App(settings, self.metrics, self._not_ready, self.app)
+        except BaseException:
+            self._let_go(log, self._log)
+            raise
+        old, self.app = self.app, app
+        former_log, self._log = self._log, log
+        self._let_go(former_log, log)
         changed = settings.otel != self.settings.otel
         self.settings = settings
         self._promise(settings)
@@ -153,6 +167,10 @@ class Worker:
         """Learn where the managed engines listen now."""
         self._addresses = dict(addresses)
         self.app.move(addresses)
+
+    def _let_go(self, old: RequestLog | None, kept: RequestLog | None) -> None:
+        if old is not None and old is not kept:
+            self._spawn(asyncio.to_thread(old.close))  # its sink may be slow
 
     def _spawn(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -205,7 +223,10 @@ class Worker:
             self._webhook = Webhook(url, lambda outcome: outcomes[outcome].add())
 
     def _export(self, settings: Settings) -> None:
-        """Export the spans of what comes from now on as ``settings`` say; what was recorded goes its old way."""
+        """Export the spans of what ends from now on as ``settings`` say.
+
+        The process for the old ones has seconds to send what it was given; what it has not told of by then is lost.
+        """
         old, self._otel = self._otel, None
         if old is not None:
             self._spawn(old.close())
