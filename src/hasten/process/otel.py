@@ -57,6 +57,7 @@ class Exporter:
         self._sent = 0  # requests that the child has and has not told of
         self._process: asyncio.subprocess.Process | None = None
         self._timer: asyncio.TimerHandle | None = None
+        self._failing = False
         self._closing = asyncio.Event()
         self._loop = asyncio.get_running_loop()
         self._keeper: asyncio.Task[None] | None = None
@@ -173,6 +174,11 @@ class Exporter:
             self._exported.add(told.exported)
         if told.failed:
             self._dropped("failed").add(told.failed)
+            if not self._failing:
+                endpoint = self.settings.endpoint or "of OTEL_EXPORTER_OTLP_*"
+                log.warning("the collector %s takes no spans: they are dropped, and counted", endpoint)
+        if told.exported or told.failed:
+            self._failing = told.failed > 0
 
     def _lose(self, count: int) -> None:
         if count:
