@@ -2,10 +2,17 @@
 
 import asyncio
 import inspect
+import os
 from typing import Any
 
 import pytest
 import uvloop
+from hypothesis import settings
+
+# The same examples in each run, and as long as they take; HYPOTHESIS_PROFILE=search looks for new ones.
+settings.register_profile("same", derandomize=True, deadline=None)
+settings.register_profile("search", deadline=None)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "same"))
 
 LIMIT = 180.0  # seconds
 
