@@ -167,15 +167,16 @@ class Engine(asyncio.Protocol):
         if fields.get("stream") and script.status == 200:
             self.transport.write(STREAM)
             await asyncio.sleep(script.ttft)
-            first = perf_counter()
+            first = last = perf_counter()
             for i, data in enumerate(events(script, fields)):
                 event = b"data: " + data.encode() + b"\n\n"
                 self.transport.write(b"%x\r\n%b\r\n" % (len(event), event))
                 await self.writable.wait()
+                last = perf_counter()  # with [DONE] an answer is over, not with the body
                 if script.itl:
                     await asyncio.sleep(max(0.0, first + (i + 1) * script.itl - perf_counter()))
             self.transport.write(b"0\r\n\r\n")
-            self.ledger.put(id, prefill=first - since, decode=perf_counter() - first, **found)
+            self.ledger.put(id, prefill=first - since, decode=last - first, **found)
         else:
             await asyncio.sleep(script.ttft)
             body = whole(script, fields).encode()
