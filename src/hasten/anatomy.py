@@ -59,108 +59,145 @@ def parts(trace: Trace) -> dict[str, float]:
     """Return the seconds of each stage that took any; they add up to ``trace.duration`` of a finished request."""
     found = trace.parts
     if found is None:
-        found = {}
-        for stage, start, end in segments(trace):
-            found[stage] = found.get(stage, 0.0) + end - start
+        found = _usual(trace)
+        if found is None:
+            found = {}
+            for stage, start, end in segments(trace):
+                took = end - start
+                found[stage] = found[stage] + took if stage in found else took
         if trace.t_end is not None:
             trace.parts = found
     return found
 
 
+def _usual(trace: Trace) -> dict[str, float] | None:
+    """Return the parts of most requests in a third of the time: of those that one engine answered at once, and whose
+    stages followed each other. ``None`` of all others."""
+    end, at = trace.t_end, trace.t0
+    if end is None or trace.attempts != 1 or trace.engine == "cache" or trace.engine_prefill is not None:
+        return None
+    found: dict[str, float] = {}
+    gateway = end - at
+    for stage, start, until in trace.spans:
+        if start < at or until > end or stage in found or stage == "cascade":
+            return None
+        found[stage] = took = until - start
+        gateway -= took
+        at = until
+    waited = found.pop("upstream", None)
+    if waited is None:
+        return None
+    if trace.stream:
+        first = trace.t_first
+        if first is None or stage != "upstream" or not start <= first <= end:
+            return None
+        # The first event may hold no token yet, or be passed on later.
+        found["prefill"], found["decode"] = first - start, end - first
+        gateway -= end - start - waited
+    else:
+        found["generate"] = waited
+    found["gateway"] = gateway
+    return found
+
+
 def segments(trace: Trace) -> list[Segment]:
     """Return the stages as they followed each other, without gaps; of a request that still runs, what is known."""
-    return _Line(trace).segments()
+    spans = sorted(trace.spans, key=_start)
+    first = trace.t_first  # when the first token came from the engine
+    calls, held = 0, None
+    for stage, start, _ in spans:
+        if stage == "upstream":
+            calls += 1
+            held = None
+        elif stage == "cascade" and held is None:
+            held = start
+    if first is not None and calls and held is not None:
+        # A tier's stream that passes was held from its first token on: the client's first one came later.
+        first = min(first, held)
+    # The line is filled from left to right: ``at`` is how far.
+    found: list[Segment] = []
+    at, to_come, end = trace.t0, calls, trace.t_end
+    for stage, start, until in spans:
+        if start > at:
+            _rest(found, trace, at, start, first, to_come < calls, calls > 0)
+            at = start
+        if stage == "upstream":
+            to_come -= 1
+            if until > at:
+                at = _upstream(found, trace, at, until, first, to_come)
+        elif until > at:
+            # Where it led to no answer, connecting was in vain too.
+            found.append(("retry" if stage == "connect" and to_come > 1 else stage, at, until))
+            at = until
+    if end is not None and end > at:
+        # A call that was given up before it ended has left no span; a hit asked nobody, but its reply is a stream.
+        asked = bool(calls or trace.attempts) or (trace.stream and trace.engine != "")
+        _rest(found, trace, at, end, first, asked, calls > 0)
+    return found
 
 
-class _Line:
-    """One request's time line, filled from left to right."""
+def _upstream(
+    found: list[Segment], trace: Trace, at: float, end: float, first: float | None, to_come: int
+) -> float:
+    """Lay out a call to an engine, until its answer was whole or its first event came, and return how far that is;
+    more are ``to_come``."""
+    if to_come:
+        found.append(("retry", at, end))
+        return end
+    if trace.stream:
+        return _wait(found, trace, at, end, first)
+    prefill, decode = trace.engine_prefill, trace.engine_decode
+    if prefill is None or decode is None:
+        found.append(("generate", at, end))
+        return end
+    # The engine's clock may run otherwise: what it tells has to fit.
+    decode = min(decode, end - at)
+    prefill = min(prefill, end - decode - at)
+    for stage, until in (
+        ("engine_queue", end - decode - prefill),
+        ("prefill", end - decode),
+        ("decode", end),
+    ):
+        if until > at:
+            found.append((stage, at, until))
+            at = until
+    return at
 
-    __slots__ = ("answered", "at", "first", "found", "trace")
 
-    def __init__(self, trace: Trace) -> None:
-        self.trace = trace
-        self.at = trace.t0
-        self.found: list[Segment] = []
-        self.first = trace.t_first  # when the first token came from the engine
+def _wait(found: list[Segment], trace: Trace, at: float, end: float, first: float | None) -> float:
+    """Lay out the wait for a stream's first token, and return how far that is."""
+    prefill = trace.engine_prefill
+    if first is not None:
+        end = min(end, first)
+        if prefill is not None and first - prefill > at:
+            until = min(end, first - prefill)
+            found.append(("engine_queue", at, until))
+            at = until
+    if end > at:
+        found.append(("prefill", at, end))
+        at = end
+    return at
 
-    def segments(self) -> list[Segment]:
-        trace, found = self.trace, self.found
-        spans = sorted(trace.spans, key=_start)
-        calls = [start for stage, start, _ in spans if stage == "upstream"]
-        to_come = len(calls)
-        self.answered = to_come > 0
-        if self.first is not None and calls:
-            # A tier's stream that passes was held from its first token on: the client's first one came later.
-            for stage, start, _ in spans:
-                if stage == "cascade" and start > calls[-1]:
-                    self.first = min(self.first, start)
-        for stage, start, end in spans:
-            if start > self.at:
-                self._rest(start, to_come < len(calls))
-            if stage == "upstream":
-                to_come -= 1
-                if end > self.at:
-                    self._upstream(end, to_come)
-            elif end > self.at:
-                # Where it led to no answer, connecting was in vain too.
-                found.append(("retry" if stage == "connect" and to_come > 1 else stage, self.at, end))
-                self.at = end
-        if trace.t_end is not None and trace.t_end > self.at:
-            # A call that was given up before it ended has left no span; a hit asked nobody, but its reply is a stream.
-            asked = bool(calls or trace.attempts) or (trace.stream and trace.engine != "")
-            self._rest(trace.t_end, asked)
-        return found
 
-    def _put(self, stage: str, end: float) -> None:
-        self.found.append((stage, self.at, end))
-        self.at = end
-
-    def _upstream(self, end: float, to_come: int) -> None:
-        """Lay out a call to an engine, until its answer was whole or its first event came; more are ``to_come``."""
-        if to_come:
-            self._put("retry", end)
-        elif self.trace.stream:
-            self._wait(end)
-        else:
-            self._whole(end)
-
-    def _whole(self, end: float) -> None:
-        prefill, decode = self.trace.engine_prefill, self.trace.engine_decode
-        if prefill is None or decode is None:
-            self._put("generate", end)
-            return
-        # The engine's clock may run otherwise: what it tells has to fit.
-        decode = min(decode, end - self.at)
-        prefill = min(prefill, end - decode - self.at)
-        if end - decode - prefill > self.at:
-            self._put("engine_queue", end - decode - prefill)
-        if end - decode > self.at:
-            self._put("prefill", end - decode)
-        if end > self.at:
-            self._put("decode", end)
-
-    def _wait(self, end: float) -> None:
-        """Lay out the wait for a stream's first token."""
-        prefill, first = self.trace.engine_prefill, self.first
-        if first is not None:
-            end = min(end, first)
-            if prefill is not None and first - prefill > self.at:
-                self._put("engine_queue", min(end, first - prefill))
-        if end > self.at:
-            self._put("prefill", end)
-
-    def _rest(self, end: float, asked: bool) -> None:
-        """Lay out what nobody noted, up to ``end``."""
-        trace = self.trace
-        if not asked:
-            self._put("gateway", end)
-        elif trace.engine == "cache":
-            self._put("cache", end)
-        elif not trace.stream:
-            # After its answer a call has nothing to wait for; one that was given up has no answer.
-            self._put("gateway" if self.answered else "generate", end)
-        else:
-            if self.first is None or self.first > self.at:
-                self._wait(end)
-            if end > self.at:
-                self._put("decode", end)
+def _rest(
+    found: list[Segment],
+    trace: Trace,
+    at: float,
+    end: float,
+    first: float | None,
+    asked: bool,
+    answered: bool,
+) -> None:
+    """Lay out what nobody noted, from ``at`` to ``end``."""
+    if not asked:
+        found.append(("gateway", at, end))
+    elif trace.engine == "cache":
+        found.append(("cache", at, end))
+    elif not trace.stream:
+        # After its answer a call has nothing to wait for; one that was given up has no answer.
+        found.append(("gateway" if answered else "generate", at, end))
+    else:
+        if first is None or first > at:
+            at = _wait(found, trace, at, end, first)
+        if end > at:
+            found.append(("decode", at, end))

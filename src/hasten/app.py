@@ -284,10 +284,10 @@ def add_watch(router: Router, app: App) -> None:
         return [EngineSeen(name, m.engine.provider, m.state, told.get(name)) for name, m in members]
 
     def costs(tenant: str | None) -> dict[str, Any]:
-        return cost.view(app.metrics.registry.collect(cost.PREFIXES), tenant)
+        return cost.view(app.metrics.series(*cost.PREFIXES), tenant)
 
     watch, cached = app.metrics.watch, app.cache is not None
-    overview = Overview(watch, app.metrics.registry.collect, engines, cached, costs)
+    overview = Overview(watch, app.metrics.series, engines, cached, costs)
     looks = {"latency": watch.latency.view, "slo": watch.slo.view, "cost": costs, "overview": overview.view}
     for path, look in looks.items():
         router.get(f"/admin/{path}", Route("view", page=pages.view(look), admin=True))
@@ -309,13 +309,13 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
     router.post("/v1/messages", Route("messages", wire=AnthropicWire()))
 
     if app.cache is not None:
-        admin = Admin(app.cache, app.cache.report, lambda: totals.cache(app.metrics.series()))
+        admin = Admin(app.cache, app.cache.report, lambda: totals.cache(app.metrics.series(*totals.CACHE)))
         router.get("/admin/cache", Route("view", page=pages.view(admin.view), admin=True))
         for action in (admin.invalidate, admin.purge, admin.feedback):
             router.post(f"/admin/cache/{action.__name__}", Route("admin", page=pages.act(action), admin=True))
 
     if app.route is not None:
-        routing = RouteAdmin(app.route, lambda: effect.route(app.metrics.series()))
+        routing = RouteAdmin(app.route, lambda: effect.route(app.metrics.series(effect.PREFIX)))
         router.get("/admin/route", Route("view", page=pages.view(routing.view), admin=True))
         router.post("/admin/route/reset", Route("admin", page=pages.act(routing.reset), admin=True))
         router.post("/v1/feedback", Route("feedback", page=pages.own(routing.feedback)))

@@ -93,7 +93,7 @@ class Transcript(Protocol):
         """Return what the conversation and the prompt's blocks are known by; ``None``: not to be told."""
 
 
-class Trace:
+class Trace(msgspec.Struct, eq=False):
     """One request from its first byte to the last byte of its reply.
 
     ========== ===========================================================
@@ -104,98 +104,54 @@ class Trace:
     ========== ===========================================================
     """
 
-    __slots__ = (
-        "asked",
-        "attempts",
-        "cache",
-        "cache_why",
-        "cached_tokens",
-        "complexity",
-        "context",
-        "cost",
-        "discarded",
-        "endpoint",
-        "engine",
-        "engine_decode",
-        "engine_prefill",
-        "error",
-        "estimated",
-        "finish_reason",
-        "id",
-        "input_tokens",
-        "model",
-        "named",
-        "on_cost",
-        "output_tokens",
-        "parent",
-        "parts",
-        "provider",
-        "reasons",
-        "route",
-        "served_model",
-        "side",
-        "spans",
-        "state",
-        "status",
-        "stream",
-        "t0",
-        "t_end",
-        "t_first",
-        "t_last",
-        "tenant",
-        "tokens_seen",
-        "transcript",
-        "wall",
-    )
+    # A struct takes all its defaults in one go: one is made for each request.
+    t0: float = msgspec.field(default_factory=perf_counter)
+    id: str = msgspec.field(default_factory=new_id)
+    t_first: float | None = None
+    t_last: float | None = None
+    t_end: float | None = None
+    endpoint: str = ""
+    tenant: str = ""
+    model: str = ""  # as the client asked
+    served_model: str = ""  # the configured model that answered (differs after a fallback)
+    engine: str = ""
+    provider: str = ""
+    parent: str = ""  # W3C traceparent, as sent by the client
+    state: str = ""  # W3C tracestate, likewise
+    context: Context | None = None  # of requests whose spans are exported
+    stream: bool = False
+    asked: Asked | None = None  # ``None``: no call for an engine, or refused before it was read
+    status: int = 0
+    error: str | None = None  # the error's code
+    finish_reason: str | None = None
+    input_tokens: int | None = None
+    output_tokens: int | None = None
+    cached_tokens: int | None = None
+    estimated: bool = False  # tokens counted by the gateway, as the engine sent no usage
+    tokens_seen: int = 0  # non-empty events
+    attempts: int = 0
+    #: Stages with their begin and end, in order of their end. See :mod:`hasten.anatomy`.
+    spans: list[tuple[str, float, float]] = []
+    parts: dict[str, float] | None = None  # of a finished request: seconds by stage
+    engine_prefill: float | None = None  # seconds, as the engine tells them
+    engine_decode: float | None = None
+    reasons: list[str] = []  # fallbacks, bypasses: "vllm-a: engine_refused"
+    transcript: Transcript | None = None
+    cache: str = ""  # miss, exact, semantic, coalesced, bypass
+    cache_why: str = ""  # the reason, in ASCII, without anybody's text
+    named: str = ""  # the named route that the request was led by
+    route: str = ""  # why it went to this tier; "fallback"
+    complexity: float | None = None
+    side: str = ""  # of the routing dial; empty where the client chose
+    #: Answers paid for and not served: model, tokens in, tokens out.
+    discarded: list[tuple[str, int, int]] = []
+    cost: float | None = None  # in the prices' currency; ``None``: no price is known, or nothing was used
+    on_cost: Callable[[float], None] | None = None  # hears of it once
 
-    def __init__(self, t0: float | None = None, id: str | None = None) -> None:
-        self.id = id or new_id()
-        self.t0 = perf_counter() if t0 is None else t0
-        self.wall = time()  # at the first byte too, seconds since 1970
-        if t0 is not None:
-            self.wall -= perf_counter() - t0
-        self.t_first: float | None = None
-        self.t_last: float | None = None
-        self.t_end: float | None = None
-        self.endpoint = ""
-        self.tenant = ""
-        self.model = ""  # as the client asked
-        self.served_model = ""  # the configured model that answered (differs after a fallback)
-        self.engine = ""
-        self.provider = ""
-        self.parent = ""  # W3C traceparent, as sent by the client
-        self.state = ""  # W3C tracestate, likewise
-        self.context: Context | None = None  # of requests whose spans are exported
-        self.stream = False
-        self.asked: Asked | None = None  # ``None``: no call for an engine, or refused before it was read
-        self.status = 0
-        self.error: str | None = None  # the error's code
-        self.finish_reason: str | None = None
-        self.input_tokens: int | None = None
-        self.output_tokens: int | None = None
-        self.cached_tokens: int | None = None
-        self.estimated = False  # tokens counted by the gateway, as the engine sent no usage
-        self.tokens_seen = 0  # non-empty events
-        self.attempts = 0
-        #: Stages with their begin and end, in order of their end. See :mod:`hasten.anatomy`.
-        self.spans: list[tuple[str, float, float]] = []
-        self.parts: dict[str, float] | None = None  # of a finished request: seconds by stage
-        self.engine_prefill: float | None = None  # seconds, as the engine tells them
-        self.engine_decode: float | None = None
-        self.reasons: list[str] = []  # fallbacks, bypasses: "vllm-a: engine_refused"
-        self.transcript: Transcript | None = None
-        self.cache = ""  # miss, exact, semantic, coalesced, bypass
-        self.cache_why = ""  # the reason, in ASCII, without anybody's text
-        self.named = ""  # the named route that the request was led by
-        self.route = ""  # why it went to this tier; "fallback"
-        self.complexity: float | None = None
-        self.side = ""  # of the routing dial; empty where the client chose
-        #: Answers paid for and not served: model, tokens in, tokens out.
-        self.discarded: list[tuple[str, int, int]] = []
-        self.cost: float | None = (
-            None  # in the prices' currency; ``None``: no price is known, or nothing was used
-        )
-        self.on_cost: Callable[[float], None] | None = None  # hears of it once
+    @property
+    def wall(self) -> float:
+        """When the first byte came, seconds since 1970, by the clocks as they are now."""
+        return time() - (perf_counter() - self.t0)
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""
@@ -219,8 +175,9 @@ class Trace:
         took: dict[str, float] = {}
         rest = perf_counter() - self.t0
         for stage, start, end in self.spans:
-            took[stage] = took.get(stage, 0.0) + end - start
-            rest -= end - start
+            seconds = end - start
+            took[stage] = took[stage] + seconds if stage in took else seconds
+            rest -= seconds
         if rest > 0:
             took["gateway"] = rest
         value = timing(took)
@@ -275,7 +232,9 @@ class Trace:
     @property
     def way(self) -> str:
         """The named route and why the request went where it went, in a word or two each."""
-        return ", ".join(filter(None, (self.named and f"named: {self.named}", self.route)))
+        if not self.named:
+            return self.route
+        return f"named: {self.named}, {self.route}" if self.route else f"named: {self.named}"
 
     @property
     def duration(self) -> float:

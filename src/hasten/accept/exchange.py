@@ -83,8 +83,11 @@ class Exchange:
         self._request: Request | None = None
         self._said: Said | None = None  # of a stream, for its tokens
         sent_id = head.headers.get(b"x-request-id")
-        id = sent_id.decode() if sent_id is not None and _SAFE_ID.fullmatch(sent_id) else None
-        trace = self.trace = Trace(head.t0, id)
+        if sent_id is not None and _SAFE_ID.fullmatch(sent_id):
+            trace = Trace(head.t0, sent_id.decode())
+        else:
+            trace = Trace(head.t0)
+        self.trace = trace
         parent = head.headers.get(b"traceparent")
         if parent is not None and _TRACEPARENT.fullmatch(parent):
             trace.parent = parent.decode()

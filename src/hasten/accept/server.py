@@ -320,7 +320,7 @@ class Connection(asyncio.Protocol):
         if self._exchange is not None:  # an earlier request's answer is under way: it ends the connection
             self._exchange.last()
             return
-        trace = Trace(head.t0 or None)
+        trace = Trace(head.t0) if head.t0 else Trace()
         trace.status = error.status
         trace.error = error.code or error.type
         self.transport.write(error_answer(error, head, trace, self.server.date, "connection: close\r\n"))

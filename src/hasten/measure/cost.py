@@ -14,10 +14,11 @@ as a weak answer that had to be raised: losses are counted for themselves, so bo
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import cache, partial
 from typing import Any
 
+from hasten.measure.alike import Alike
 from hasten.measure.ledger import OTHER, VALUES
 from hasten.measure.registry import Family, Key, Registry
 from hasten.settings import Model, Price
@@ -44,10 +45,10 @@ RENEWAL = "renewal"  # as Trace.cache: an answer that was asked for anew, and th
 
 
 def cost_of(price: Price, given: int, cached: int, said: int) -> float:
-    """Return what tokens cost; ``cached``: how many of ``given`` the engine took from its cache."""
+    """Return what tokens cost; ``cached``: as many of ``given`` the engine took from its cache."""
     cost = given * price.input + said * price.output
     if cached and price.cached_input is not None:
-        cost += min(cached, given) * (price.cached_input - price.input)
+        cost += cached * (price.cached_input - price.input)
     return cost / 1e6
 
 
@@ -67,6 +68,45 @@ class _Row:
         )
 
 
+class _Used:
+    """The tokens that requests used: in, of them cached, out. A cost is linear in them, so sums are enough."""
+
+    __slots__ = ("_last", "estimated", "given", "kept", "requests", "said")
+
+    def __init__(self) -> None:
+        self.requests = self.given = self.kept = self.said = self.estimated = 0
+        self._last = (0, 0, 0)
+
+    def add(self, trace: Trace, hit: bool) -> bool:
+        """Add what a request used; false if that was nothing. A ``hit`` took none of the engine's cache."""
+        given, said = trace.input_tokens, trace.output_tokens
+        if given is None and said is None:
+            return False
+        given, said = given or 0, said or 0
+        kept = 0 if hit else min(trace.cached_tokens or 0, given)
+        self.requests += 1
+        self.given += given
+        self.kept += kept
+        self.said += said
+        if trace.estimated:
+            self.estimated += given + said
+        self._last = (given, kept, said)
+        return True
+
+    def last(self, price: Price) -> float:
+        """Return what the one that was added last cost."""
+        return cost_of(price, *self._last)
+
+
+def _tell(trace: Trace, cost: float | None) -> None:
+    """Note what a request cost, and tell who waits for it; once."""
+    if cost is not None:
+        trace.cost = cost
+        if trace.on_cost is not None:
+            trace.on_cost(cost)
+    trace.on_cost = None
+
+
 class Cost:
     """Works out what a request cost, once, and counts it in the ``registry`` that all workers share."""
 
@@ -82,56 +122,81 @@ class Cost:
         self._prices = {name: model.price for name, model in models.items() if model.price is not None}
         self._strongest = {name: model.tiers[-1] for name, model in models.items() if model.tiers}
 
+    def take(self, requests: Alike) -> None:
+        """Count finished requests, and note on each what it cost."""
+        if not requests.engine:
+            return
+        hit, price = requests.engine == "cache", self._prices.get(requests.served_model)
+        used = _Used()
+        for trace in requests.traces:
+            if trace.discarded:  # answers of other models
+                self.record(trace)
+            elif used.add(trace, hit):
+                if hit:
+                    _tell(trace, 0.0)
+                elif price is not None:
+                    _tell(trace, used.last(price))
+        if used.requests:
+            self._count(requests.model, requests.served_model, requests.tenant, used, hit=hit)
+
     def record(self, trace: Trace) -> None:
-        """Count one finished request, and note on ``trace`` what it cost."""
-        given, said = trace.input_tokens, trace.output_tokens
-        if not trace.engine or (given is None and said is None and not trace.discarded):
-            return  # it used nothing
-        model, tenant = trace.served_model, trace.tenant
+        """Count one finished request, also one that no client waits for, and note on it what it cost."""
+        used, hit = _Used(), trace.engine == "cache"
+        if trace.engine and (used.add(trace, hit) or trace.discarded):
+            renewal = trace.cache == RENEWAL
+            names = (trace.model, trace.served_model, trace.tenant)
+            cost = self._count(*names, used, hit=hit, renewal=renewal, discarded=trace.discarded)
+            _tell(trace, cost)
+
+    def _count(
+        self,
+        asked: str,
+        model: str,
+        tenant: str,
+        used: _Used,
+        *,
+        hit: bool,
+        renewal: bool = False,
+        discarded: Sequence[tuple[str, int, int]] = (),
+    ) -> float | None:
+        """Count requests for the name ``asked`` that ``model`` answered; return what they cost, if that is known."""
         if tenant not in self._tenants:
             tenant = self._tenant(tenant)
-        row = self._row(model, tenant)
-        hit = trace.engine == "cache"
-        used = (given or 0, 0 if hit else trace.cached_tokens or 0, said or 0)
+        row, requests = self._row(model, tenant), used.requests or 1
         spent, unknown = 0.0, None
         if not hit:
-            cost = self._paid(row, model, used)
+            cost = self._paid(row, model, used.given, used.kept, used.said)
             spent, unknown = (0.0, model) if cost is None else (cost, None)
-            for other, *amounts in trace.discarded:
-                cost = self._paid(self._row(other, tenant), other, (amounts[0], 0, amounts[1]))
+            for other, given, said in discarded:
+                cost = self._paid(self._row(other, tenant), other, given, 0, said)
                 spent, unknown = (spent, other) if cost is None else (spent + cost, unknown)
-            if trace.estimated:
-                self._of("hasten_tokens_estimated_total", model, tenant).add(used[0] + used[2])
-        if unknown is None:
-            trace.cost = spent
-            if trace.on_cost is not None:
-                trace.on_cost(spent)
-        trace.on_cost = None
-        if trace.cache == RENEWAL:
+            if used.estimated:
+                self._of("hasten_tokens_estimated_total", model, tenant).add(used.estimated)
+        if renewal:
             self._saved(tenant, "cache", -spent)
-            return
-        row.requests.add()
-        own, asked = self._prices.get(model), self._strongest.get(trace.model, trace.model)
+            return spent if unknown is None else None
+        row.requests.add(requests)
+        own, asked = self._prices.get(model), self._strongest.get(asked, asked)
         price = own if asked == model else self._prices.get(asked)
         if own is None or price is None or unknown is not None:
             row.baseline.add(spent)
-            self._of("hasten_cost_unpriced_total", unknown or (model if own is None else asked), tenant).add()
-            return
+            unpriced = unknown or (model if own is None else asked)
+            self._of("hasten_cost_unpriced_total", unpriced, tenant).add(requests)
+            return spent if unknown is None else None
+        worth = spent
         if hit:
-            worth = cost_of(own, *used)
+            worth = cost_of(own, used.given, used.kept, used.said)
             self._saved(tenant, "cache", worth)
-        else:
-            worth = spent
-        if price is own and not trace.discarded:
+        if price is own and not discarded:
             row.baseline.add(worth)
-            return
-        baseline = cost_of(price, *used)
+            return spent
+        baseline = cost_of(price, used.given, used.kept, used.said)
         row.baseline.add(baseline)
         self._saved(tenant, "routing", baseline - worth)
+        return spent
 
-    def _paid(self, row: _Row, model: str, used: tuple[int, int, int]) -> float | None:
+    def _paid(self, row: _Row, model: str, given: int, kept: int, said: int) -> float | None:
         """Count what an engine took: tokens in, of them cached, out; return their cost, ``None`` if it is not known."""
-        given, kept, said = used
         row.input.add(given)
         row.output.add(said)
         if kept:

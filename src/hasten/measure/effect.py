@@ -17,6 +17,8 @@ from hasten.measure.registry import Key
 MEASURES = ("e2e_seconds", "ttft_seconds", "cost", "feedback")
 SIDES = ("act", "holdback", "off")
 MOMENTS = "hasten_route_measured_total"
+#: What :func:`route` needs of the metrics: their names begin so.
+PREFIX = "hasten_route_"
 FEW = 3  # observations that a side needs for an interval
 _Z = 1.959964  # the normal distribution's 0.975 quantile
 

@@ -17,7 +17,7 @@ not come out well only the last :data:`ERRORS` are kept.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from heapq import nlargest, nsmallest
 from operator import itemgetter
@@ -29,7 +29,8 @@ import msgspec
 from hasten.anatomy import segments
 from hasten.bodies import Query
 from hasten.errors import UnknownRequest
-from hasten.measure.latency import CALLS, MEASURES, PENDING, TRACES, WINDOWS, Latency
+from hasten.measure.alike import Alike
+from hasten.measure.latency import MEASURES, WINDOWS, Latency
 from hasten.measure.ledger import Sealed
 from hasten.trace import Trace
 
@@ -124,22 +125,25 @@ class Slices:
         self._errors: list[Exemplar] = []
         self._now = {width: int(clock() // width) for width in _KEPT}
 
-    def add(self, traces: list[Trace]) -> None:
-        """Keep some of ``traces``, finished ones."""
-        rows = []
+    def add(self, requests: Alike) -> None:
+        """Keep some of ``requests``."""
+        if not requests.well:
+            self._failed += requests.traces
+            del self._failed[:-ERRORS]
+            return
         least_e2e, least_ttft, least_tpot, most = self._bars
-        for trace in traces:
-            if trace.error is not None or trace.status >= 400:
-                self._failed.append(trace)
-                continue
-            times = e2e, ttft, tpot = _times(trace)
+        rows = []
+        for trace, e2e in zip(requests.traces, requests.e2e, strict=True):
             draw = hash((trace.id, trace.t0)) & 0xFFFFFFFF
-            if draw < most or e2e >= least_e2e or ttft >= least_ttft or tpot >= least_tpot:
-                rows.append((times, draw, trace))
+            if draw < most or e2e >= least_e2e:
+                rows.append((_times(trace), draw, trace))
+            elif trace.t_first is not None:
+                times = _, ttft, tpot = _times(trace)
+                if ttft >= least_ttft or tpot >= least_tpot:
+                    rows.append((times, draw, trace))
         if rows:
             self._open = pick(self._open + rows)
             self._bars = _bars(self._open)
-        del self._failed[:-ERRORS]
 
     @property
     def reach(self) -> dict[int, int]:
@@ -248,19 +252,11 @@ class Exemplars:
     def __init__(self, latency: Latency, clock: Callable[[], float] = monotonic) -> None:
         self.ledger = Slices(clock)
         self._latency = latency
-        self._pending: list[Trace] = []
 
-    def record(self, trace: Trace) -> None:
-        """Take one finished request; whether it is kept is decided by :meth:`fold`, off the hot path."""
-        if trace.endpoint in CALLS and len(self._pending) < PENDING:
-            self._pending.append(trace)
-
-    def fold(self) -> Iterator[None]:
-        """Go through what was taken until now, a stretch at each step; to be done a few times a second."""
-        pending, self._pending = self._pending, []
-        for start in range(0, len(pending), TRACES):
-            self.ledger.add(pending[start : start + TRACES])
-            yield
+    def take(self, requests: Alike) -> None:
+        """Keep some of finished requests, or none."""
+        if requests.call:
+            self.ledger.add(requests)
 
     def search(self, query: bytes, tenant: str | None) -> dict[str, Any]:
         """Return the requests of a window that are slowest, or nearest to a percentile, or that failed last; of

@@ -7,31 +7,27 @@ dimensions ``engine`` and ``cache`` tell them from the others.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from time import monotonic
 from typing import Any
 
+from hasten.measure.alike import Alike
 from hasten.measure.ledger import Ledger, Part, Series, add
 from hasten.measure.registry import Key
 from hasten.measure.sketch import ERROR, bucket, quantiles
-from hasten.trace import Trace
 
-#: Paths that lead to an engine; on others nothing is measured.
-CALLS = frozenset(("chat", "completions", "embeddings", "messages"))
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 WINDOWS = {"1m": 60, "5m": 300, "1h": 3600}
 #: By the width of the slices, seconds.
 SLICES = {5: (60,), 10: (300,), 60: (3600,)}
 MEASURES = ("e2e", "ttft", "tpot")
 
-#: How much is done at a stretch, one to three milliseconds: traces counted, combinations spread.
-TRACES, COMBINATIONS = 200, 8
-#: Traces that may wait to be counted, some ten seconds' worth; were nothing counted any more, it would end there.
-PENDING = 100_000
+#: How many combinations of names are spread at a stretch, which takes one to three milliseconds.
+COMBINATIONS = 8
 
 _Names = tuple[str, str, str, str, str, str]
-_Group = tuple[defaultdict[int, int], defaultdict[int, int], defaultdict[int, int]]
+_Group = tuple[Counter[int], Counter[int], Counter[int]]
 
 
 class Latency:
@@ -39,31 +35,29 @@ class Latency:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.ledger = Ledger(SLICES, clock)
-        self._pending: list[Trace] = []
+        self._groups: dict[_Names, _Group] = {}
 
-    def record(self, trace: Trace) -> None:
-        """Take one finished request; it is counted by :meth:`fold`, off the hot path."""
-        if (
-            trace.error is None
-            and trace.status < 400
-            and trace.endpoint in CALLS
-            and len(self._pending) < PENDING
-        ):
-            self._pending.append(trace)
+    def take(self, requests: Alike) -> None:
+        """Count finished requests, for now for their combination of names."""
+        if not (requests.call and requests.well):
+            return
+        key = (
+            *(requests.model, requests.engine, requests.served_model),
+            *(requests.route, requests.cache, requests.tenant),
+        )
+        group = self._groups.get(key)
+        if group is None:
+            group = self._groups[key] = (Counter(), Counter(), Counter())
+        for counts, values in zip(group, (requests.e2e, requests.ttft, requests.tpot), strict=True):
+            if values:
+                counts.update(map(bucket, values))
 
     def fold(self) -> Iterator[None]:
-        """Count what was taken until now, a stretch at each step; to be done a few times a second, before a tick.
-
-        A request is counted once for its combination of names, and the counts are then spread over the dimensions.
-        """
-        pending, self._pending = self._pending, []
-        groups: dict[_Names, _Group] = {}
-        for start in range(0, len(pending), TRACES):
-            _count(groups, pending[start : start + TRACES])
-            yield
-        combinations = list(groups.items())
-        for start in range(0, len(combinations), COMBINATIONS):
-            self.ledger.add(_spread(combinations[start : start + COMBINATIONS]))
+        """Spread what was counted over the dimensions, a stretch at each step; to be done a few times a second, before
+        a tick."""
+        groups, self._groups = list(self._groups.items()), {}
+        for start in range(0, len(groups), COMBINATIONS):
+            self.ledger.add(_spread(groups[start : start + COMBINATIONS]))
             yield
 
     def series(self, tenants: bool) -> dict[Key, list[float]]:
@@ -99,22 +93,6 @@ class Latency:
                 row = rows.setdefault((dimension, value), {"dimension": dimension, "value": value})
                 row[measure] = self.summary(series, seconds)
         return list(rows.values())
-
-
-def _count(groups: dict[_Names, _Group], traces: list[Trace]) -> None:
-    for trace in traces:
-        key = (trace.model, trace.engine, trace.served_model, trace.route, trace.cache, trace.tenant)
-        group = groups.get(key)
-        if group is None:
-            group = groups[key] = (defaultdict(int), defaultdict(int), defaultdict(int))
-        e2e, ttfts, tpots = group
-        e2e[bucket(trace.duration)] += 1
-        ttft = trace.ttft
-        if ttft is not None:
-            ttfts[bucket(ttft)] += 1
-            tpot = trace.tpot
-            if tpot is not None:
-                tpots[bucket(tpot)] += 1
 
 
 def _spread(combinations: list[tuple[_Names, _Group]]) -> Part:

@@ -20,7 +20,7 @@ _DROPPED = {
 }
 _STARTED = "hasten_worker_start_time_seconds"
 _IN_FLIGHT = "hasten_engine_in_flight"
-_READ = (_STARTED, _IN_FLIGHT, "hasten_cache_", *(name for names in _DROPPED.values() for name in names))
+_READ = (_IN_FLIGHT, *totals.CACHE, *(name for names in _DROPPED.values() for name in names))
 
 
 class EngineSeen(NamedTuple):
@@ -33,7 +33,7 @@ class EngineSeen(NamedTuple):
 
 
 #: Returns the counts of all workers of the metrics whose names begin so.
-Series = Callable[[tuple[str, ...]], Mapping[Key, list[float]]]
+Series = Callable[..., Mapping[Key, list[float]]]
 
 
 class Overview:
@@ -55,7 +55,7 @@ class Overview:
 
     def view(self, tenant: str | None) -> dict[str, Any]:
         """Return the page; of objectives and costs what ``tenant`` may see."""
-        series = self._series(_READ)
+        series = self._series(*_READ)
         sums: Counter[str] = Counter()
         in_flight: Counter[str] = Counter()
         workers = 0

@@ -33,7 +33,7 @@ class Discarded(msgspec.Struct):
     output_tokens: int
 
 
-class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
+class Record(msgspec.Struct, omit_defaults=True):
     """What is told of a request; durations in milliseconds. Nothing of its texts unless asked, no header."""
 
     v: int
@@ -83,40 +83,39 @@ class Record(msgspec.Struct, omit_defaults=True, kw_only=True):
 
 def record_of(trace: Trace, transcript: Transcript | None = None) -> Record:
     """Return the record of ``trace``, with what the ``transcript`` may tell."""
-    ttft, tpot = trace.ttft, trace.tpot
-    made = Record(
-        v=VERSION,
-        time=datetime.fromtimestamp(trace.wall, UTC),
-        id=trace.id,
-        endpoint=trace.endpoint,
-        status=trace.status,
-        duration_ms=_ms(trace.duration),
-        tenant=trace.tenant,
-        model=trace.model[:MODEL_CHARS],
-        served_model=trace.served_model if trace.served_model != trace.model else "",
-        engine=trace.engine,
-        provider=trace.provider,
-        stream=trace.stream,
-        attempts=trace.attempts,
-        ttft_ms=None if ttft is None else _ms(ttft),
-        tpot_ms=None if tpot is None else _ms(tpot),
-        input_tokens=trace.input_tokens,
-        output_tokens=trace.output_tokens,
-        cached_tokens=trace.cached_tokens,
-        token_events=trace.tokens_seen,
-        tokens_estimated=trace.estimated,
-        cost=trace.cost,
-        finish_reason=trace.finish_reason,
-        error=trace.error,
-        cache=trace.cache,
-        cache_why=trace.cache_why,
-        route=trace.way,
-        complexity=None if trace.complexity is None else round(trace.complexity, 4),
-        side=trace.side,
-        reasons=trace.reasons,
-        discarded=[Discarded(*answer) for answer in trace.discarded],
-        stages_ms={stage: _ms(seconds) for stage, seconds in parts(trace).items()},
-    )
+    wall = datetime.fromtimestamp(trace.wall, UTC)
+    # One by one: that takes a third of what keywords take.
+    made = Record(VERSION, wall, trace.id, trace.endpoint, trace.status, _ms(trace.duration))
+    made.tenant = trace.tenant
+    made.model = trace.model[:MODEL_CHARS]
+    if trace.served_model != trace.model:
+        made.served_model = trace.served_model
+    made.engine = trace.engine
+    made.provider = trace.provider
+    made.stream = trace.stream
+    made.attempts = trace.attempts
+    if trace.t_first is not None:
+        ttft, tpot = trace.ttft, trace.tpot
+        made.ttft_ms = None if ttft is None else _ms(ttft)
+        made.tpot_ms = None if tpot is None else _ms(tpot)
+    made.input_tokens = trace.input_tokens
+    made.output_tokens = trace.output_tokens
+    made.cached_tokens = trace.cached_tokens
+    made.token_events = trace.tokens_seen
+    made.tokens_estimated = trace.estimated
+    made.cost = trace.cost
+    made.finish_reason = trace.finish_reason
+    made.error = trace.error
+    made.cache = trace.cache
+    made.cache_why = trace.cache_why
+    made.route = trace.way
+    if trace.complexity is not None:
+        made.complexity = round(trace.complexity, 4)
+    made.side = trace.side
+    made.reasons = trace.reasons
+    if trace.discarded:
+        made.discarded = [Discarded(*answer) for answer in trace.discarded]
+    made.stages_ms = {stage: _ms(seconds) for stage, seconds in parts(trace).items()}
     asked = trace.asked
     if asked is not None:
         made.request_bytes, made.messages, made.tools = asked.bytes, asked.messages, asked.tools
@@ -131,7 +130,7 @@ def record_of(trace: Trace, transcript: Transcript | None = None) -> Record:
 
 
 def _ms(seconds: float) -> float:
-    return round(seconds * 1e3, 3)
+    return int(seconds * 1e6 + 0.5) / 1e3  # a fifth of what round() takes
 
 
 class Reading:

@@ -11,7 +11,9 @@ from __future__ import annotations
 import mmap
 import struct
 from bisect import bisect_left
+from collections import Counter
 from collections.abc import Iterable, Sequence
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -152,18 +154,20 @@ class Value:
 class Histogram:
     """Counts per bucket, not cumulative, then the count over the last bound, then the sum."""
 
-    __slots__ = ("_at", "_bounds", "_slots")
+    __slots__ = ("_at", "_bucket", "_slots", "_sum")
 
     def __init__(self, slots: Slots, at: int, bounds: Sequence[float]) -> None:
         self._slots = slots
         self._at = at
-        self._bounds = bounds
+        self._sum = at + len(bounds) + 1
+        self._bucket = partial(bisect_left, bounds)  # it holds what is less than or equal to its bound
 
-    def observe(self, value: float) -> None:
-        """Count one value; a bucket holds what is less than or equal to its bound."""
-        view = self._slots.view
-        view[self._at + bisect_left(self._bounds, value)] += 1.0
-        view[self._at + len(self._bounds) + 1] += value
+    def observe(self, values: Sequence[float]) -> None:
+        """Count ``values``."""
+        view, first = self._slots.view, self._at
+        for bucket, count in Counter(map(self._bucket, values)).items():
+            view[first + bucket] += count
+        view[self._sum] += sum(values)
 
 
 class Family:

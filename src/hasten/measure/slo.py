@@ -15,18 +15,17 @@ day and 1 over three days 10%. Only the last three days are kept, in memory, so 
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Callable
 from time import monotonic
 from typing import Any, NamedTuple
 
 from hasten.budget import Budgets, budgets_of
-from hasten.measure.latency import CALLS, PENDING, TRACES
-from hasten.measure.ledger import Ledger, Part, add
-from hasten.measure.objectives import ALL, GOOD, NAMES, Limit, Rules, judge, judged, missed
+from hasten.measure.alike import Alike
+from hasten.measure.ledger import Ledger, Part
+from hasten.measure.objectives import ALL, GOOD, NAMES, Rules, judge, judged, missed
 from hasten.measure.registry import Key
 from hasten.settings import Slo as Settings
-from hasten.trace import Trace
 
 WINDOWS = {
     "1m": 60,
@@ -83,11 +82,19 @@ class Change(NamedTuple):
 
 
 class Slo:
-    """Holds requests against their objectives. See :class:`~hasten.measure.ledger.Ledger`."""
+    """Holds requests against their objectives. See :class:`~hasten.measure.ledger.Ledger`.
 
-    def __init__(self, settings: Settings, clock: Callable[[], float] = monotonic) -> None:
+    ``on_overspent``: hears of a stage how many requests took longer than its budget, which may be none.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], float] = monotonic,
+        on_overspent: Callable[[str, int], None] = lambda stage, count: None,
+    ) -> None:
         self.ledger = Ledger(_SLICES, clock, values=100_000)  # the settings name them, and are bound enough
-        self._pending: list[Trace] = []
+        self._on_overspent = on_overspent
         self._firing: dict[tuple[str, str, int, str], float] = {}  # and when each was last seen to fire
         self.configure(settings)
 
@@ -98,43 +105,36 @@ class Slo:
         self._checked = -1  # the version of the ledger
         self._on = bool(self.rules)
 
-    def record(self, trace: Trace) -> None:
-        """Take one finished request; it is judged by :meth:`fold`, off the hot path."""
-        if (
-            (self._on or self.budgets is not None)
-            and trace.endpoint in CALLS
-            and len(self._pending) < PENDING
-        ):
-            self._pending.append(trace)
+    def take(self, requests: Alike) -> None:
+        """Judge finished requests."""
+        if not requests.call:
+            return
+        if self._on:
+            self.ledger.add(self._judge(requests))
+        if self.budgets is not None:
+            self.ledger.add(self._stages(self.budgets, requests))
 
-    def fold(self) -> Iterator[None]:
-        """Judge what was taken until now, a stretch at each step; to be done a few times a second, before a tick."""
-        pending, self._pending = self._pending, []
-        for start in range(0, len(pending), TRACES):
-            traces = pending[start : start + TRACES]
-            if self._on:
-                self.ledger.add(self._judge(traces))
-            if self.budgets is not None:
-                self.ledger.add(_stages(self.budgets, traces))
-            yield
-
-    def _judge(self, traces: list[Trace]) -> Part:
+    def _judge(self, requests: Alike) -> Part:
         rules = self.rules
-        known: dict[tuple[str, str], tuple[tuple[str, str], tuple[Limit, ...]]] = {}
-        found: defaultdict[tuple[tuple[str, str], int], int] = defaultdict(int)
-        for trace in traces:
-            asked = (trace.model, trace.tenant)
-            rule = known.get(asked)
-            if rule is None:
-                names = rules.names(*asked)
-                rule = known[asked] = (names, rules.limits(*names))
-            found[rule[0], judge(trace, rule[1])] += 1
+        model, tenant = rules.names(requests.model, requests.tenant)
+        limits = rules.limits(model, tenant)
+        counts: Counter[int] = Counter()
+        for verdict, count in Counter([judge(trace, limits) for trace in requests.traces]).items():
+            counts.update({at: count for at in range(verdict.bit_length()) if verdict >> at & 1})
+        scopes = (("all", ""), ("model", model), ("tenant", tenant))
+        return {
+            ("slo", *scope): dict(counts) for scope in scopes if counts and (scope[1] or scope[0] == "all")
+        }
+
+    def _stages(self, budgets: Budgets, requests: Alike) -> Part:
+        """Return how many requests kept and overspent the budgets of which stages."""
         part: Part = {}
-        for ((model, tenant), verdict), count in found.items():
-            counts = {at: count for at in range(verdict.bit_length()) if verdict >> at & 1}
-            for scope in (("all", ""), ("model", model), ("tenant", tenant)):
-                if counts and (scope[1] or scope[0] == "all"):
-                    add(part, {("slo", *scope): counts})
+        for trace in requests.traces:
+            for stage, over in budgets.judge(trace).items():
+                counts = part.setdefault((*_STAGE, stage), {0: 0, 1: 0})
+                counts[over] += 1
+        for (_, _, stage), counts in part.items():
+            self._on_overspent(stage, counts[1])
         return part
 
     def burn(self, scope: tuple[str, str], place: int, budget: float) -> dict[str, float]:
@@ -237,13 +237,3 @@ class Slo:
                 for severity, firing in state["alerts"].items():
                     found["hasten_slo_alert", (*scope, name, severity)] = [float(firing)]
         return found
-
-
-def _stages(budgets: Budgets, traces: list[Trace]) -> Part:
-    """Return how many requests kept and overspent the budgets of which stages."""
-    part: Part = {}
-    for trace in traces:
-        for stage, over in budgets.judge(trace).items():
-            counts = part.setdefault((*_STAGE, stage), {})
-            counts[int(over)] = counts.get(over, 0) + 1
-    return part

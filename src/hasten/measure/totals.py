@@ -9,6 +9,9 @@ from typing import Any
 from hasten.measure.metrics import false_hit_rate
 from hasten.measure.registry import Key
 
+#: What :func:`cache` needs of the metrics: their names begin so.
+CACHE = ("hasten_cache_", "hasten_worker_start_time_seconds")
+
 
 def cache(series: Mapping[Key, list[float]]) -> dict[str, Any]:
     """Return the cache's counts. ``share``: the mean of the workers' dials."""

@@ -5,16 +5,15 @@ Everything is a count, times in nanoseconds too, so that workers' sums and those
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from time import monotonic
 from typing import Any
 
-from hasten.anatomy import STAGES, parts
-from hasten.measure.latency import CALLS, PENDING, SLICES, TRACES
+from hasten.anatomy import STAGES
+from hasten.measure.alike import Alike
+from hasten.measure.latency import SLICES
 from hasten.measure.ledger import Ledger, Part
 from hasten.measure.objectives import failed
-from hasten.trace import Trace
 
 _REQUESTS = ("requests", "all", "")
 _ALL, _FAILED, _WELL = range(3)
@@ -29,19 +28,11 @@ class Traffic:
 
     def __init__(self, clock: Callable[[], float] = monotonic) -> None:
         self.ledger = Ledger(SLICES, clock)
-        self._pending: list[Trace] = []
 
-    def record(self, trace: Trace) -> None:
-        """Take one finished request; it is counted by :meth:`fold`, off the hot path."""
-        if trace.endpoint in CALLS and len(self._pending) < PENDING:
-            self._pending.append(trace)
-
-    def fold(self) -> Iterator[None]:
-        """Count what was taken until now, a stretch at each step; to be done a few times a second, before a tick."""
-        pending, self._pending = self._pending, []
-        for start in range(0, len(pending), TRACES):
-            self.ledger.add(_count(pending[start : start + TRACES]))
-            yield
+    def take(self, requests: Alike) -> None:
+        """Count finished requests."""
+        if requests.call:
+            self.ledger.add(_count(requests))
 
     def view(self, seconds: int) -> dict[str, Any]:
         """Return the counts of a window.
@@ -78,38 +69,28 @@ class Traffic:
         return {series: self.ledger.counts(series, seconds) for series in self.ledger.series(seconds)}
 
 
-def _count(traces: list[Trace]) -> Part:
-    """Return the counts of a stretch of requests."""
-    failures = well = inputs = outputs = cached = 0
-    stages: defaultdict[str, float] = defaultdict(float)
-    errors: Counter[str] = Counter()
-    outcomes: Counter[str] = Counter()
-    models: Counter[str] = Counter()
-    for trace in traces:
-        if trace.error is None and trace.status < 400:
-            well += 1
-            for stage, seconds in (trace.parts or parts(trace)).items():
-                stages[stage] += seconds
-            models[trace.served_model] += 1
-        else:
-            errors[trace.error or str(trace.status)] += 1
-            failures += failed(trace)
-        if trace.cache and trace.engine:
-            outcomes[trace.cache] += 1
-        if trace.engine != "cache":
-            inputs += trace.input_tokens or 0
-            outputs += trace.output_tokens or trace.tokens_seen
-            cached += trace.cached_tokens or 0
+def _count(requests: Alike) -> Part:
+    total = len(requests)
+    part: Part = {}
+    failures = well = 0
+    if requests.well:
+        well = total
+        part["model", "model", requests.served_model] = {0: total}
+        for stage, seconds in requests.stages.items():
+            part["stage", "stage", stage] = {0: round(sum(seconds) * 1e9)}
+    else:
+        part["error", "error", requests.error or str(requests.status)] = {0: total}
+        failures = total if failed(requests.traces[0]) else 0
+    part[_REQUESTS] = {_ALL: total, _FAILED: failures, _WELL: well}
+    if requests.cache and requests.engine:
+        part["outcome", "outcome", requests.cache] = {0: total}
+    if requests.engine != "cache":
+        tokens = part[_TOKENS] = {_INPUT: 0, _OUTPUT: 0, _CACHED: 0}
+        for trace in requests.traces:
+            tokens[_INPUT] += trace.input_tokens or 0
+            tokens[_OUTPUT] += trace.output_tokens or trace.tokens_seen
+            tokens[_CACHED] += trace.cached_tokens or 0
             for _, given, said in trace.discarded:
-                inputs += given
-                outputs += said
-    part: Part = {
-        _REQUESTS: {_ALL: len(traces), _FAILED: failures, _WELL: well},
-        _TOKENS: {_INPUT: inputs, _OUTPUT: outputs, _CACHED: cached},
-    }
-    for stage, seconds in stages.items():
-        part["stage", "stage", stage] = {0: round(seconds * 1e9)}
-    for kind, counter in zip(_BY, (errors, outcomes, models), strict=True):
-        for value, count in counter.items():
-            part[kind, kind, value] = {0: count}
+                tokens[_INPUT] += given
+                tokens[_OUTPUT] += said
     return part

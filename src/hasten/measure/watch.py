@@ -8,14 +8,14 @@ from typing import Any
 
 import msgspec
 
+from hasten.measure.alike import Alike
 from hasten.measure.exemplars import Exemplars
 from hasten.measure.history import History
 from hasten.measure.latency import MEASURES, QUANTILES, WINDOWS, Latency
 from hasten.measure.shelf import Shelf
 from hasten.measure.slo import Slo
 from hasten.measure.traffic import Traffic
-from hasten.measure.windows import Keeper
-from hasten.trace import Trace
+from hasten.measure.windows import Keeper, Recorder
 
 
 class Watch:
@@ -27,24 +27,22 @@ class Watch:
         self.traffic = Traffic(clock)
         self.exemplars = Exemplars(latency, clock)
         self.history = History(latency, self.traffic, slo, clock)
+        self._recorders: dict[str, Recorder] = {
+            "latency": latency,
+            "slo": slo,
+            "traffic": self.traffic,
+            "exemplars": self.exemplars,
+        }
         self._windows: tuple[tuple[int, int], msgspec.Raw] | None = None
 
-    def record(self, trace: Trace) -> None:
-        """Take one finished request."""
-        self.latency.record(trace)
-        self.slo.record(trace)
-        self.traffic.record(trace)
-        self.exemplars.record(trace)
+    def take(self, requests: Alike) -> None:
+        """Take finished requests."""
+        for recorder in self._recorders.values():
+            recorder.take(requests)
 
     def keepers(self, shelf: Shelf | None) -> list[Keeper]:
-        """Return who does the recorders' work, and shares it over ``shelf``."""
-        recorders = (
-            ("latency", self.latency),
-            ("slo", self.slo),
-            ("traffic", self.traffic),
-            ("exemplars", self.exemplars),
-        )
-        return [Keeper(name, recorder, shelf) for name, recorder in recorders]
+        """Return who keeps the recorders' windows, and shares them over ``shelf``."""
+        return [Keeper(name, recorder, shelf) for name, recorder in self._recorders.items()]
 
     def windows(self) -> msgspec.Raw:
         """Return the windows as JSON, made anew when one has changed."""

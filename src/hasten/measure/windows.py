@@ -9,6 +9,7 @@ from math import inf
 from typing import Protocol
 
 from hasten.errors import FAULTS
+from hasten.measure.alike import Alike
 from hasten.measure.ledger import Sealed
 from hasten.measure.shelf import Shelf
 
@@ -42,12 +43,12 @@ class Recorder(Protocol):
     def ledger(self) -> Shared:
         """Where it counts them."""
 
-    def fold(self) -> Iterator[None]:
-        """Give what was recorded to the ledger, a stretch at each step."""
+    def take(self, requests: Alike) -> None:
+        """Count finished requests."""
 
 
 class Keeper:
-    """Does one ledger's work. ``shelf``: where the other workers' slices are found; ``None``: there are none."""
+    """Keeps one ledger. ``shelf``: where the other workers' slices are found; ``None``: there are none."""
 
     def __init__(self, name: str, recorder: Recorder, shelf: Shelf | None) -> None:
         self._name = name
@@ -65,8 +66,6 @@ class Keeper:
             self._tell("lack some requests", exc)
 
     async def _count(self) -> None:
-        for _ in self._recorder.fold():
-            await asyncio.sleep(PAUSE)
         ledger = self._recorder.ledger
         sealed = ledger.tick()
         if self._shelf is None:
@@ -95,16 +94,30 @@ class Keeper:
         return list(self._shelf.take(self._name, self._recorder.ledger.reach))
 
 
-async def keep(keepers: list[Keeper], after: Callable[[], None] = lambda: None) -> None:
-    """Do the work of all every :data:`EVERY`, and then call ``after``; to be cancelled."""
-    told = False
+async def keep(
+    keepers: list[Keeper], fold: Callable[[], Iterator[None]], after: Callable[[], None] = lambda: None
+) -> None:
+    """Do the work of all every :data:`EVERY`; to be cancelled.
+
+    ``fold``: gives what was counted to the recorders' ledgers, a stretch at each step. ``after``: called at the end.
+    """
+    told: set[str] = set()
     while True:
         await asyncio.sleep(EVERY)
+        try:
+            for _ in fold():
+                await asyncio.sleep(PAUSE)
+        except FAULTS as exc:
+            _tell(told, "some requests were not counted: %r", exc)
         for keeper in keepers:
             await keeper.turn()
         try:
             after()
         except FAULTS as exc:
-            if not told:
-                log.warning("what follows from the windows was left out: %r", exc)
-            told = True
+            _tell(told, "what follows from the windows was left out: %r", exc)
+
+
+def _tell(told: set[str], what: str, exc: BaseException) -> None:
+    if what not in told:
+        told.add(what)
+        log.warning(what, exc)

@@ -61,7 +61,8 @@ class Worker:
         self._gauge_timer: asyncio.TimerHandle | None = None
         self._sharing: asyncio.Task[None] | None = None
         self.app = App(settings, self.metrics, self._not_ready)
-        self.server = Server(settings, self.app.handler, self.app.router, self._finished)
+        self.metrics.after = self._counted
+        self.server = Server(settings, self.app.handler, self.app.router, self.metrics.record)
         self._log = self._make_log(settings)
         self._webhook: Webhook | None = None
         self._otel: Exporter | None = None
@@ -78,7 +79,9 @@ class Worker:
         self._export(self.settings)
         folder = self.metrics.folder
         shelf = Shelf(folder / "slices", str(os.getpid())) if folder is not None else None
-        self._sharing = loop.create_task(keep(self.metrics.watch.keepers(shelf), self._look))
+        self._sharing = loop.create_task(
+            keep(self.metrics.watch.keepers(shelf), self.metrics.fold, self._look)
+        )
         self._sharing.set_name("the windows' task")
         self._sharing.add_done_callback(tell_end)
 
@@ -124,6 +127,7 @@ class Worker:
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         if self._sharing is not None:
             await asyncio.wait([self._sharing])
+        self.metrics.flush()
         if self._otel is not None:
             await self._otel.close()
         await asyncio.sleep(0)  # the transports' last callbacks
@@ -135,6 +139,7 @@ class Worker:
 
         Raises :class:`~hasten.errors.SettingsError` where they are refused, and then all is as it was.
         """
+        self.metrics.flush()  # what ended by the old ones is logged and judged by them
         # First: it may be refused, and an app takes from its former one.
         log = self._make_log(settings) if settings.log != self.settings.log else self._log
         try:
@@ -184,8 +189,7 @@ class Worker:
             return "shutting down"
         return self.app.not_ready()
 
-    def _finished(self, trace: Trace) -> None:
-        self.metrics.record(trace)
+    def _counted(self, trace: Trace) -> None:
         if self._log is not None and trace.endpoint not in _UNLOGGED:
             self._log.add(trace)
         else:
