@@ -53,6 +53,39 @@ def test_the_parts_add_up_to_the_whole(
     assert set(parts(trace)) <= set(STAGES)
 
 
+@given(
+    lengths=st.lists(
+        st.tuples(
+            st.sampled_from(
+                ["accept", "cache", "queue", "connect", "upstream", "upstream", "cascade", "client"]
+            ),
+            st.floats(0, 2),
+            st.floats(0, 2),
+        ),
+        max_size=5,
+    ),
+    rest=st.floats(-1, 2),
+    first=st.one_of(st.none(), st.floats(0, 10)),
+    engine=st.sampled_from(["e", "cache"]),
+    attempts=st.integers(0, 2),
+)
+def test_the_short_way_to_the_parts_leads_where_the_long_one_does(
+    lengths: list[tuple[str, float, float]], rest: float, first: float | None, engine: str, attempts: int
+) -> None:
+    at, spans = 0.0, []
+    for stage, gap, took in lengths:
+        spans.append((stage, at + gap, at + gap + took))
+        at += gap + took
+    fields = {"stream": first is not None, "engine": engine, "attempts": attempts}
+    trace = finished(max(0.0, at + rest), *spans, first=first, **fields)
+    sums: dict[str, float] = {}
+    for stage, start, end in segments(trace):
+        sums[stage] = sums.get(stage, 0.0) + end - start
+    found = parts(trace)
+    for stage in sums.keys() | found.keys():
+        assert found.get(stage, 0.0) == pytest.approx(sums.get(stage, 0.0), abs=1e-9)
+
+
 def test_a_stream_of_an_engine() -> None:
     spans = ("accept", 0, 1), ("cache", 1, 3), ("connect", 3, 4), ("upstream", 4, 6)
     assert parts(finished(20, *spans, stream=True, first=7)) == {

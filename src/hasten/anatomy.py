@@ -77,26 +77,27 @@ def _usual(trace: Trace) -> dict[str, float] | None:
     if end is None or trace.attempts != 1 or trace.engine == "cache" or trace.engine_prefill is not None:
         return None
     found: dict[str, float] = {}
-    gateway = end - at
+    gateway = 0.0
     for stage, start, until in trace.spans:
-        if start < at or until > end or stage in found or stage == "cascade":
+        if start < at or until <= start or stage in found or stage == "cascade":
             return None
-        found[stage] = took = until - start
-        gateway -= took
+        found[stage] = until - start
+        gateway += start - at
         at = until
     waited = found.pop("upstream", None)
-    if waited is None:
+    if waited is None or at > end:
         return None
     if trace.stream:
         first = trace.t_first
-        if first is None or stage != "upstream" or not start <= first <= end:
+        if first is None or stage != "upstream" or not start < first < end:
             return None
         # The first event may hold no token yet, or be passed on later.
         found["prefill"], found["decode"] = first - start, end - first
-        gateway -= end - start - waited
     else:
         found["generate"] = waited
-    found["gateway"] = gateway
+        gateway += end - at
+    if gateway > 0:
+        found["gateway"] = gateway
     return found
 
 

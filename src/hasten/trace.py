@@ -147,11 +147,14 @@ class Trace(msgspec.Struct, eq=False):
     discarded: list[tuple[str, int, int]] = []
     cost: float | None = None  # in the prices' currency; ``None``: no price is known, or nothing was used
     on_cost: Callable[[float], None] | None = None  # hears of it once
+    _wall: float | None = None
 
     @property
     def wall(self) -> float:
-        """When the first byte came, seconds since 1970, by the clocks as they are now."""
-        return time() - (perf_counter() - self.t0)
+        """When the first byte came, seconds since 1970; by the clocks as they are when first asked."""
+        if self._wall is None:
+            self._wall = time() - (perf_counter() - self.t0)
+        return self._wall
 
     def span(self, stage: str, since: float) -> float:
         """Record that ``stage`` ran from ``since`` until now; return now."""

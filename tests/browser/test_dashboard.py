@@ -107,8 +107,7 @@ async def test_from_a_percentile_to_a_requests_waterfall_by_keyboard() -> None:
 async def test_a_link_to_one_request() -> None:
     async with house() as gw, browser() as open_tab:
         await gw.chat(headers={"x-request-id": "mine:1"})
-        for keeper in gw.worker.metrics.watch.keepers(None):
-            await keeper.turn()
+        gw.worker.metrics.flush()
         tab: Tab = await open_tab(f"{gw.url}/dashboard#request=mine%3A1")
         await tab.until("document.querySelector('#request dl')?.textContent.includes('mine:1')")
         assert tab.wrong == []

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from hasten.errors import InvalidField, UnknownRequest
 from hasten.measure.exemplars import ERRORS, SAMPLE, SLOWEST, Exemplars, Slices
-from hasten.measure.latency import TRACES, Latency
+from hasten.measure.latency import Latency
 from hasten.measure.shelf import Shelf
 from hasten.measure.windows import Keeper
 from hasten.testing import FakeClock, ScriptedUpstream
 from hasten.trace import Trace, new_id
 from tests.gateway import gateway
+from tests.measure.taking import take
 from tests.measure.test_latency import finished
 
 
@@ -31,8 +32,6 @@ def kept(clock: FakeClock) -> Exemplars:
 
 
 def settle(exemplars: Exemplars, clock: FakeClock, seconds: float = 10) -> None:
-    for _ in exemplars.fold():
-        pass
     clock.advance(seconds)
     exemplars.ledger.tick()
 
@@ -59,9 +58,6 @@ def test_the_slowest_of_a_window_are_found_by_whichever_workers_saw_them(
     traces: list[tuple[float, Trace]] = []
 
     def turn() -> None:
-        for one in (alone, *workers):
-            for _ in one.fold():
-                pass
         alone.ledger.tick()
         sealed = [(one, slice) for one in workers for slice in one.ledger.tick()]
         for told, slice in sealed:
@@ -75,8 +71,8 @@ def test_the_slowest_of_a_window_are_found_by_whichever_workers_saw_them(
         turn()
         trace = named(e2e, None if first is None else first * e2e)
         traces.append((clock.now, trace))
-        alone.record(trace)
-        workers[worker].record(trace)
+        take(alone, trace)
+        take(workers[worker], trace)
     clock.advance(10)
     turn()
     for seconds, width in ((60, 10), (300, 10), (3600, 60)):
@@ -104,7 +100,7 @@ def test_what_is_kept_is_bounded() -> None:
     for seconds in [60] * 60 + [10] * 30:
         for i in range(80):
             fields: dict[str, Any] = {"reasons": reasons, "spans": spans, "error": None if i else "e" * 900}
-            exemplars.record(named(1 + source.random(), source.random(), **names, **fields))
+            take(exemplars, named(1 + source.random(), source.random(), **names, **fields))
         settle(exemplars, clock, seconds)
     used, _ = tracemalloc.get_traced_memory()
     tracemalloc.stop()
@@ -120,8 +116,8 @@ def test_ids_are_kept_whole_and_each_tenant_finds_its_own() -> None:
     exemplars = kept(clock)
     long = "i" * 128
     for tenant, e2e in (("acme", 1.0), ("beta", 2.0)):
-        exemplars.record(named(e2e, id=long, tenant=tenant))
-    exemplars.record(named(3.0, id=long[:-1] + "j", tenant="acme"))
+        take(exemplars, named(e2e, id=long, tenant=tenant))
+    take(exemplars, named(3.0, id=long[:-1] + "j", tenant="acme"))
     settle(exemplars, clock)
     assert exemplars.one(long, "acme")["e2e_ms"] == 1000
     assert exemplars.one(long, "beta")["e2e_ms"] == 2000
@@ -130,20 +126,12 @@ def test_ids_are_kept_whole_and_each_tenant_finds_its_own() -> None:
         exemplars.one(long, "gamma")
 
 
-def test_much_is_seen_bit_by_bit() -> None:
-    clock = FakeClock()
-    exemplars = kept(clock)
-    for i in range(3 * TRACES):
-        exemplars.record(named(1 + i % 7))
-    assert len(list(exemplars.fold())) == 3
-
-
 def test_the_nearest_to_a_percentile_come_first() -> None:
     clock = FakeClock(1200.0)
     exemplars = kept(clock)
     for i in range(1, 101):
         for recorder in (exemplars, exemplars._latency):
-            recorder.record(named(i / 100, i / 200))
+            take(recorder, named(i / 100, i / 200))
     for _ in exemplars._latency.fold():
         pass
     settle(exemplars, clock)
@@ -164,7 +152,7 @@ def test_what_a_request_shows() -> None:
         2.0, 0.5, stream=True, reasons=["a: circuit_open"], tenant="acme", input_tokens=7, cost=0.25
     )
     trace.spans = [("accept", 100.0, 100.1), ("upstream", 100.1, 100.5)]
-    exemplars.record(trace)
+    take(exemplars, trace)
     settle(exemplars, clock)
     (found,) = shown(exemplars)
     assert found["segments"] == [("accept", 0.0, 100.0), ("prefill", 100.0, 400.0), ("decode", 500.0, 1500.0)]
@@ -178,14 +166,15 @@ def test_errors_are_kept_apart_and_tenants_see_their_own() -> None:
     clock = FakeClock(1200.0)
     exemplars = kept(clock)
     for i in range(60):
-        exemplars.record(named(1.0, error="engine_reset", status=502, tenant="acme", wall=float(i)))
-        exemplars.record(named(1.0, tenant="beta", wall=float(i)))
-    exemplars.record(named(1.0, endpoint="metrics"))
+        times = {"t0": 100.0 + i, "t_end": 101.0 + i}
+        take(exemplars, named(1.0, id=f"e{i}", error="engine_reset", status=502, tenant="acme", **times))
+        take(exemplars, named(1.0, tenant="beta", **times))
+    take(exemplars, named(1.0, endpoint="metrics"))
     settle(exemplars, clock)
     failed = shown(exemplars, "near=errors&limit=100")
     assert len(failed) == ERRORS
     assert {request["error"] for request in failed} == {"engine_reset"}
-    assert failed[0]["time"] == "1970-01-01T00:00:59.000Z"
+    assert [request["id"] for request in failed] == [f"e{i}" for i in reversed(range(10, 60))]
     assert {request["tenant"] for request in shown(exemplars)} == {"beta"}
     assert shown(exemplars, "", "acme") == shown(exemplars, "near=errors", "beta") == []
     id = failed[0]["id"]
@@ -221,8 +210,8 @@ async def test_workers_share_over_the_shelf(tmp_path: Path) -> None:
     clock = FakeClock(1200.0)
     workers = [kept(clock) for _ in range(2)]
     keepers = [Keeper("exemplars", w, Shelf(tmp_path / "s", str(i))) for i, w in enumerate(workers)]
-    workers[0].record(named(1.0))
-    workers[1].record(named(2.0, error="engine_reset"))
+    take(workers[0], named(1.0))
+    take(workers[1], named(2.0, error="engine_reset"))
     for _ in range(200):
         for keeper in keepers:
             await keeper.turn()
@@ -246,7 +235,7 @@ async def test_workers_share_over_the_shelf(tmp_path: Path) -> None:
 def test_a_slice_too_old_is_not_heard() -> None:
     clock = FakeClock(1200.0)
     one, other = Slices(clock), Slices(clock)
-    one.add([named(1.0)])
+    take(one, named(1.0))
     clock.advance(10)
     (sealed,) = one.tick()
     clock.advance(7200)
@@ -264,8 +253,7 @@ async def test_over_http() -> None:
         async def get(path: str, key: str) -> Any:
             return await gw.http.get(path, headers={"x-api-key": key})
 
-        for keeper in gw.worker.metrics.watch.keepers(None):
-            await keeper.turn()
+        gw.worker.metrics.flush()
         found = (await get("/admin/requests", "k-acme")).json()["requests"]
         assert [request["id"] for request in found] == ["of-k-acme"]
         assert (await get("/admin/requests/of-k-acme", "k-acme")).json() == found[0]

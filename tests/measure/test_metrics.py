@@ -72,7 +72,7 @@ observations = st.lists(
 def test_histograms_are_a_naive_count(observed: list[tuple[str, str, float]]) -> None:
     registry = Registry([FAMILY])
     for a, b, value in observed:
-        registry.histogram("h", a, b).observe(value)
+        registry.histogram("h", a, b).observe([value])
     assert parse(render([FAMILY], registry.collect())) == naive(observed)
 
 
@@ -104,7 +104,7 @@ def make(tmp_path: Path) -> Iterator[Callable[[int], Registry]]:
 def test_workers_are_added_up(make: Callable[[int], Registry]) -> None:
     one, two = make(0), make(1)
     for registry, value in ((one, 0.5), (two, 0.5), (two, 3.0)):
-        registry.histogram("h", "x", "y").observe(value)
+        registry.histogram("h", "x", "y").observe([value])
         registry.value("c_total", "x").add()
     two.value("c_total", "only two").add(5)
     one.value("g").set(2)

@@ -19,6 +19,8 @@ from tests.gateway import Gateway, gateway
 async def sealed(gw: Gateway) -> None:
     """Let the windows of ``gw`` hold what was asked until now."""
     watch = gw.worker.metrics.watch
+    for _ in gw.worker.metrics.fold():
+        pass
     for recorder in (watch.latency, watch.slo, watch.traffic, watch.exemplars):
         clock = FakeClock(recorder.ledger.clock())
         recorder.ledger.clock = clock

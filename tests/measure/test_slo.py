@@ -17,6 +17,7 @@ from hasten.settings import Objectives
 from hasten.settings import Slo as Settings
 from hasten.testing import FakeClock, Script, ScriptedUpstream
 from tests.gateway import gateway
+from tests.measure.taking import take
 from tests.measure.test_latency import finished
 from tests.measure.test_metrics import parse
 
@@ -25,10 +26,7 @@ START = 1200.0  # where slices of every width begin
 
 def run(slo: Slo, clock: FakeClock, seconds: float, *traces: Any) -> list[Change]:
     """Let ``traces`` end and ``seconds`` pass; return the changes."""
-    for trace in traces:
-        slo.record(trace)
-    for _ in slo.fold():
-        pass
+    take(slo, *traces)
     clock.advance(seconds)
     slo.ledger.tick()
     return slo.check()
@@ -161,8 +159,8 @@ def test_a_short_blip_and_few_requests_alert_nobody() -> None:
 
 def test_nothing_is_judged_without_objectives() -> None:
     slo = Slo(Settings(), FakeClock(START))
-    slo.record(finished())
-    assert list(slo.fold()) == []
+    take(slo, finished())
+    assert slo.ledger._levels[0].open == {}
     assert slo.check() == []
     assert slo.series(True) == {}
 
@@ -192,6 +190,7 @@ async def test_over_http() -> None:
         await gw.chat(stream=True)
         await gw.chat()
         assert (await gw.chat(messages=3)).status_code == 400
+        gw.worker.metrics.flush()
         run(watch, clock, 10)
         row = (await gw.http.get("/admin/slo")).json()["scopes"][0]
         assert row["goodput"]["1m"]["share"] == 0.5

@@ -17,6 +17,7 @@ from hasten.measure.watch import Watch
 from hasten.settings import Slo as Objectives
 from hasten.testing import FakeClock
 from hasten.trace import Trace
+from tests.measure.taking import take
 from tests.measure.test_latency import finished
 
 
@@ -32,9 +33,9 @@ def watching(clock: FakeClock, **objectives: Any) -> Watch:
 
 def turn(watch: Watch, clock: FakeClock, seconds: float = 5) -> None:
     clock.advance(seconds)
+    for _ in watch.latency.fold():
+        pass
     for recorder in (watch.latency, watch.slo, watch.traffic, watch.exemplars):
-        for _ in recorder.fold():
-            pass
         recorder.ledger.tick()
     watch.history.tick()
 
@@ -54,9 +55,7 @@ def test_what_is_counted() -> None:
         {"status": 499, "error": "client_gone"},
         {"endpoint": "metrics"},
     ):
-        traffic.record(staged(2.0, **fields))
-    for _ in traffic.fold():
-        pass
+        take(traffic, staged(2.0, **fields))
     clock.advance(5)
     traffic.ledger.tick()
     shown = traffic.view(60)
@@ -82,9 +81,7 @@ def test_workers_counts_add_up_to_those_of_one(requests: list[tuple[float, str, 
     for e2e, error, worker in requests:
         trace = staged(e2e, error=error or None)
         for one in (alone, workers[worker]):
-            one.record(trace)
-            for _ in one.fold():
-                pass
+            take(one, trace)
     clock.advance(5)
     alone.ledger.tick()
     sealed = [(one, slice) for one in workers for slice in one.ledger.tick()]
@@ -112,12 +109,11 @@ def test_points_are_taken_when_all_have_been_heard() -> None:
     turn(watch, clock, 0.1)
     assert points(watch)["t"] == [wall]
     for seconds in (1.0, 2.0):
-        watch.latency.record(trace := staged(seconds, 0.4, cache="miss"))
-        watch.traffic.record(trace)
-        watch.slo.record(trace)
-    watch.traffic.record(staged(1.0, error="engine_reset", status=502, cache="miss"))
-    watch.traffic.record(staged(1.0, cache="exact"))
-    watch.traffic.record(staged(1.0, cache="bypass"))
+        for recorder in (watch.latency, watch.traffic, watch.slo):
+            take(recorder, staged(seconds, 0.4, cache="miss"))
+    take(watch.traffic, staged(1.0, error="engine_reset", status=502, cache="miss"))
+    take(watch.traffic, staged(1.0, cache="exact"))
+    take(watch.traffic, staged(1.0, cache="bypass"))
     for _ in range(20):
         turn(watch, clock, 1)
     shown = points(watch)
@@ -144,7 +140,7 @@ def test_a_stage_that_comes_later_has_a_past_and_points_are_bounded() -> None:
     watch = watching(clock)
     for i in range(POINTS + 30):
         if i >= POINTS:
-            watch.record(staged(1.0))
+            take(watch, staged(1.0))
         turn(watch, clock)
     shown = points(watch)
     assert {len(column) for column in columns(shown)} == {POINTS}
@@ -163,6 +159,6 @@ def test_windows_are_encoded_when_they_change() -> None:
         **dict.fromkeys(("p50_ms", "p90_ms", "p95_ms", "p99_ms", "p99.9_ms")),
     }
     assert empty["1m"]["ttft"] is None
-    watch.record(staged(1.0))
+    take(watch, staged(1.0))
     turn(watch, clock)
     assert msgspec.json.decode(watch.windows())["1h"]["e2e"]["n"] == 1

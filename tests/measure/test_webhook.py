@@ -21,6 +21,7 @@ from hasten.settings import Secret
 from hasten.settings import Slo as Settings
 from hasten.testing import FakeClock, ScriptedUpstream
 from tests.gateway import eventually, gateway
+from tests.measure.taking import take
 from tests.measure.test_latency import finished
 from tests.measure.test_slo import START, run
 
@@ -70,10 +71,8 @@ async def test_an_outage_is_told_once_and_its_end_once(sink: Sink) -> None:
         watch = gw.worker.metrics.slo
         watch.ledger = Slo(Settings(), clock).ledger
         for _ in range(20):
-            watch.record(finished(status=503, error="no_engine_available"))
+            take(watch, finished(status=503, error="no_engine_available"))
         for minute in range(60):
-            for _ in watch.fold():
-                pass
             clock.advance(60)
             watch.ledger.tick()
             gw.worker._alert()

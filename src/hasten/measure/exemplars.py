@@ -125,7 +125,7 @@ class Slices:
         self._errors: list[Exemplar] = []
         self._now = {width: int(clock() // width) for width in _KEPT}
 
-    def add(self, requests: Alike) -> None:
+    def take(self, requests: Alike) -> None:
         """Keep some of ``requests``."""
         if not requests.well:
             self._failed += requests.traces
@@ -256,7 +256,7 @@ class Exemplars:
     def take(self, requests: Alike) -> None:
         """Keep some of finished requests, or none."""
         if requests.call:
-            self.ledger.add(requests)
+            self.ledger.take(requests)
 
     def search(self, query: bytes, tenant: str | None) -> dict[str, Any]:
         """Return the requests of a window that are slowest, or nearest to a percentile, or that failed last; of

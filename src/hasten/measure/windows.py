@@ -63,7 +63,7 @@ class Keeper:
         try:
             await self._count()
         except FAULTS as exc:
-            self._tell("lack some requests", exc)
+            self._tell("are not kept", exc)
 
     async def _count(self) -> None:
         ledger = self._recorder.ledger
