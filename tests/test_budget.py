@@ -152,13 +152,14 @@ def test_settings() -> None:
 
 
 def test_settings_that_are_wrong() -> None:
-    wrong = {"cache": 0, "kache": 5, "route": "x", "named": 3}
+    wrong = {"cache": 0, "cahce": 5, "route": "x", "named": 3, "zzz": 1}
     with pytest.raises(SettingsError) as caught:
         config.build({**TREE, "slo": {"budget_ms": wrong}}, environ={})
     assert caught.value.problems == [
         "slo.budget_ms.cache: expected float > 0.0",
-        f"slo.budget_ms.kache: allowed: {', '.join(STAGES)}",
+        f"slo.budget_ms.cahce: unknown key; did you mean 'cache'? Allowed: {', '.join(STAGES)}",
         "slo.budget_ms.route: expected float, got str",
+        f"slo.budget_ms.zzz: unknown key. Allowed: {', '.join(STAGES)}",
     ]
 
 
