@@ -113,7 +113,8 @@ class Checks:
             if price is not None and price.cached_input is not None and price.cached_input > price.input:
                 self._problem(
                     (*path, "price", "cached_input"),
-                    f"expected at most the price of other input, {price.input:g}",
+                    f"expected from 0 to at most price.input ({price.input:g}), not {price.cached_input:g}:"
+                    " tokens from the engine's cache cost no more than others",
                 )
 
     def _check_routing(self, path: tuple[str, ...], model: s.Model) -> None:
