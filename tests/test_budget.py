@@ -130,6 +130,19 @@ def test_who_overspent() -> None:
     assert made.judge(waited) == {"accept": False}
 
 
+def test_who_was_stopped_at_its_budget_has_not_overspent_what_the_timer_was_late() -> None:
+    made, counts = budgets(named=5, cache=10), Counts()
+    stopped = traced(("named", 0.0052), ("cache", 0.0107))
+    stopped.t_end = 0.0159
+    assert made.judge(stopped) == {"named": True, "cache": True}
+    skipped(stopped, "cache", counts)
+    assert made.judge(stopped) == {"named": True, "cache": False}
+    held_up = traced(("cache", 0.0151))
+    held_up.t_end = 0.0151
+    skipped(held_up, "cache", counts)
+    assert made.judge(held_up) == {"cache": True}
+
+
 def test_a_skip_is_counted_once_a_request() -> None:
     counts, trace = Counts(), Trace()
     for _ in range(2):
@@ -151,13 +164,14 @@ def test_settings() -> None:
 
 
 def test_settings_that_are_wrong() -> None:
-    wrong = {"cache": 0, "kache": 5, "route": "x", "named": 3}
+    wrong = {"cache": 0, "cahce": 5, "route": "x", "named": 3, "zzz": 1}
     with pytest.raises(SettingsError) as caught:
         config.build({**TREE, "slo": {"budget_ms": wrong}}, environ={})
     assert caught.value.problems == [
         "slo.budget_ms.cache: expected float > 0.0",
-        f"slo.budget_ms.kache: allowed: {', '.join(STAGES)}",
+        f"slo.budget_ms.cahce: unknown key; did you mean 'cache'? Allowed: {', '.join(STAGES)}",
         "slo.budget_ms.route: expected float, got str",
+        f"slo.budget_ms.zzz: unknown key. Allowed: {', '.join(STAGES)}",
     ]
 
 

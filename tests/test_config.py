@@ -52,6 +52,7 @@ PROBLEMS = {
     "circuit: {failures: 0}": "circuit.failures (line 3): expected int >= 1",
     "log: {max_pending: many}": "log.max_pending (line 3): expected int",
     "log: {path: 7}": "log.path (line 3): expected str",
+    f"log: {{path: {'x' * 300}/y}}": "log.path (line 3): there is no folder xxx",
 }
 
 

@@ -116,12 +116,12 @@ def test_what_it_says() -> None:
         "exact 20.0%, semantic 10.0%",
         "321.0 s, 12.0k tokens",
         "0.4% (0.1% to 1.0%) of semantic hits",
-        "small 90.0%, large 10.0%",
+        "answered  small 90.0%, large 10.0%",
         "12.5 EUR, saved 4",
         "4.0M in (25.0% cached), 90.0k out",
         "12.3k asked, 12 failed 0.1%",
-        "PAGE ttft_p95",
-        "3.2x, ttft_p95 over 5m",
+        "PAGE      ttft_p95 all",
+        "burn 5m   3.2x ttft_p95 all",
         "engine_timeout 12, client_gone 3",
         "90.0% in 5m, 180.0/s",
         "request_log 5",
@@ -132,6 +132,50 @@ def test_what_it_says() -> None:
     ):
         assert said in text
     assert text.index("vllm-b") < text.index("vllm-a")  # what is not well comes first
+
+
+def scope(dimension: str, value: str, **alerts: str) -> dict[str, Any]:
+    """Return a row of the objectives. ``alerts``: of an objective what fires, and its burn rate over an hour."""
+    objectives = {}
+    for objective, fires in alerts.items():
+        severities, _, burn = fires.partition(" ")
+        on = {severity: severity in severities for severity in ("page", "ticket")}
+        objectives[objective] = {"burn": {"1h": float(burn)}, "alerts": on}
+    return {"dimension": dimension, "value": value, "goodput": {}, "objectives": objectives}
+
+
+def healthy(*scopes: dict[str, Any], width: int = 80, height: int = 24) -> list[str]:
+    """Return what stands under the failures of the last five minutes."""
+    lines = drawn(told(slo={"limits": {}, "scopes": list(scopes)}), width, height)
+    at = next(i for i, line in enumerate(lines) if line.startswith("Is it healthy?"))
+    return [line[: (width - 2) // 2].rstrip() for line in lines[at + 2 : at + 5]]
+
+
+def test_pages_come_first_with_whose_they_are_and_long_ones_are_cut() -> None:
+    general = scope("all", "", e2e_p95="ticket 2.5", errors="- 0.1")
+    assert healthy(general)[:2] == ["  TICKET    e2e_p95 all", "  burn 1h   2.5x e2e_p95 all"]
+    small = scope("model", "small", ttft_p95="page,ticket 20")
+    assert healthy(general, small) == [
+        "  PAGE      ttft_p95 model small",
+        "  TICKET    e2e_p95 all",
+        "  burn 1h   20.0x ttft_p95 model small",
+    ]
+    name = "a-customer-with-a-long-name\x1b"
+    tenant = scope("tenant", name, e2e_p99="page 9", errors="page 15")
+    assert healthy(general, small, tenant) == [
+        "  PAGE      ttft_p95 model small",
+        "  PAGE      e2e_p99 tenant a-c~ +2 more",
+        "  burn 1h   20.0x ttft_p95 model small",
+    ]
+    assert healthy(general, small, tenant, width=180)[:2] == [
+        "  PAGE      ttft_p95 model small; e2e_p99 tenant a-customer-with-a-long-name?",
+        "  PAGE      errors tenant a-customer-with-a-long-name? +1 more",
+    ]
+    assert healthy(general, small, tenant, width=100, height=60)[:3] == [
+        "  PAGE      ttft_p95 model small",
+        "  PAGE      e2e_p99 tenant a-customer-with-a-lon~",
+        "  PAGE      errors tenant a-customer-with-a-long~",
+    ]
 
 
 def test_nothing_was_asked_yet() -> None:

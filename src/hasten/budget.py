@@ -23,6 +23,10 @@ from hasten.trace import Trace
 #: Why something was left out, as it is shown.
 NO_BUDGET = "no budget left"
 
+#: Seconds by which a stage may be late that was stopped at its budget: timers count whole milliseconds, and ring when
+#: the loop has time for them. What is later was held up by something else.
+SLACK = 0.005
+
 #: Counts ``amount`` of a metric with labels: (name, labels, amount).
 Count = Callable[[str, tuple[str, ...], float], None]
 
@@ -56,11 +60,12 @@ class Budgets:
     def judge(self, trace: Trace) -> dict[str, bool]:
         """Return of a finished request, by the stages with a budget that took time, whether one took more than that.
 
-        A coalesced request waits in the cache for another one's engine: that says nothing of the cache.
+        A coalesced request waits in the cache for another one's engine: that says nothing of the cache. A stage that
+        gave something up for want of budget has :data:`SLACK`.
         """
         took = parts(trace)
         return {
-            stage: took[stage] > budget
+            stage: took[stage] > budget and (_why(stage) not in trace.reasons or took[stage] > budget + SLACK)
             for stage, budget in self.seconds.items()
             if stage in took and (stage != "cache" or trace.cache != "coalesced")
         }
@@ -76,7 +81,11 @@ def budgets_of(settings: Slo) -> Budgets | None:
 
 def skipped(trace: Trace, stage: str, count: Count) -> None:
     """Note that something of ``stage`` was left out, or given up, because nothing was left; counted once a request."""
-    why = f"{stage}: {NO_BUDGET}"
+    why = _why(stage)
     if why not in trace.reasons:
         trace.reasons.append(why)
         count("hasten_budget_skipped_total", (stage,), 1)
+
+
+def _why(stage: str) -> str:
+    return f"{stage}: {NO_BUDGET}"

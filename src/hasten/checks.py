@@ -9,6 +9,7 @@ from base64 import b64decode
 from collections.abc import Callable
 from importlib.util import find_spec
 from itertools import pairwise
+from os.path import exists, isdir, isfile  # which raise nothing, unlike those of Path
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -113,7 +114,8 @@ class Checks:
             if price is not None and price.cached_input is not None and price.cached_input > price.input:
                 self._problem(
                     (*path, "price", "cached_input"),
-                    f"expected at most the price of other input, {price.input:g}",
+                    f"expected from 0 to at most price.input ({price.input:g}), not {price.cached_input:g}:"
+                    " tokens from the engine's cache cost no more than others",
                 )
 
     def _check_routing(self, path: tuple[str, ...], model: s.Model) -> None:
@@ -138,26 +140,26 @@ class Checks:
                     self._problem((*path, "route", "hold", "cost"), f"needs the price of {tier!r}")
 
     def _check_files(self, path: tuple[str, ...], routing: s.Routing) -> None:
-        if routing.router is not None and not (Path(routing.router).expanduser() / "router.json").is_file():
+        if routing.router is not None and not isfile(Path(routing.router).expanduser() / "router.json"):
             self._problem((*path, "router"), f"there is no router in a folder {routing.router}")
         kept = routing.learn.path
         if kept is None:
             return
-        if not Path(kept).expanduser().parent.is_dir():
+        if not isdir(Path(kept).expanduser().parent):
             self._problem((*path, "learn", "path"), f"there is no folder {Path(kept).parent}")
         if sum(model.route.learn.path == kept for model in self._settings.models.values()) > 1:
             self._problem((*path, "learn", "path"), "each model needs a file of its own")
 
     def _check_log(self, log: s.Log) -> None:
         folder = Path(log.path).parent if log.path is not None else None
-        if folder is not None and not folder.is_dir():
+        if folder is not None and not isdir(folder):
             self._problem(("log", "path"), f"there is no folder {folder}")
-        if log.path is not None and log.format == "jsonl" and Path(log.path).is_dir():
+        if log.path is not None and log.format == "jsonl" and isdir(log.path):
             self._problem(("log", "path"), f"{log.path} is a folder: format: jsonl writes one file")
         if log.format == "parquet":
             if log.path is None:
                 self._problem(("log", "path"), "needed with format: parquet: the folder for its files")
-            elif Path(log.path).exists() and not Path(log.path).is_dir():
+            elif exists(log.path) and not isdir(log.path):
                 self._problem(
                     ("log", "path"), f"{log.path} is no folder: format: parquet writes several files"
                 )
@@ -174,7 +176,7 @@ class Checks:
             self._problem(("cache", "path"), "needed with store: disk: the file to keep answers in")
         if cache.encryption_key is not None and cache.store == "memory":
             self._problem(("cache", "encryption_key"), "needs store: disk or redis; memory is not encrypted")
-        if cache.path is not None and not Path(cache.path).expanduser().parent.is_dir():
+        if cache.path is not None and not isdir(Path(cache.path).expanduser().parent):
             self._problem(("cache", "path"), f"there is no folder {Path(cache.path).parent}")
         for i, name in enumerate(cache.ignore):
             if name in _DECISIVE:
@@ -258,7 +260,7 @@ class Checks:
             self._problem(
                 (*path, "metrics"), "expected true, false or a URL such as http://host:port/metrics"
             )
-        if engine.tls.ca and not Path(engine.tls.ca).is_file():
+        if engine.tls.ca and not isfile(engine.tls.ca):
             self._problem((*path, "tls", "ca"), f"no such file: {engine.tls.ca}")
         for header, value in {**engine.headers, "api_key": engine.api_key}.items():
             self._check_header((*path, "headers", header), header, value.reveal() if value else "")

@@ -199,9 +199,7 @@ class _Builder:
         allowed = _keys(section)
         for key in value:
             if key not in allowed:
-                near = difflib.get_close_matches(key, allowed, n=1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
-                self._problem((*path, key), f"unknown key{hint} Allowed: {', '.join(allowed)}")
+                self._problem((*path, key), _unknown(key, allowed))
 
     def _table(self, name: str, value: Any) -> dict[str, Any]:
         """Convert a table of named entries, one by one, so that one problem does not hide the next."""
@@ -256,8 +254,12 @@ class _Builder:
         """Convert a table inside a section; ``kinds``: what its keys and its entries are to be."""
         made = {}
         key, wanted = kinds
+        names = _choices(key)
         for name, entry in value.items():
-            self._convert(name, key, (*path, name))
+            if names and name not in names:
+                self._problem((*path, name), _unknown(name, names))
+            else:
+                self._convert(name, key, (*path, name))
             made[name] = self._convert(entry, wanted, (*path, name))
         return made
 
@@ -286,9 +288,20 @@ def _section_of(wanted: Any) -> type[s.Section] | None:
     return next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, s.Section)), None)
 
 
+def _choices(wanted: Any) -> list[str]:
+    """Return the words that a type names."""
+    return [str(c) for kind in _kinds(wanted) if get_origin(kind) is Literal for c in get_args(kind)]
+
+
+def _unknown(key: str, allowed: list[str]) -> str:
+    near = difflib.get_close_matches(key, allowed, n=1)
+    hint = f"; did you mean {near[0]!r}?" if near else "."
+    return f"unknown key{hint} Allowed: {', '.join(allowed)}"
+
+
 def _said(text: str, wanted: Any) -> str:
     """Return the library's words in ours, with what is allowed; the value is left out, as it may be a secret."""
-    choices = [str(c) for kind in _kinds(wanted) if get_origin(kind) is Literal for c in get_args(kind)]
+    choices = _choices(wanted)
     if text.startswith("Invalid enum value"):
         return f"allowed: {', '.join(choices)}"
     if choices:

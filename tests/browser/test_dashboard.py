@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+from typing import Any
 
 import pytest
 
@@ -13,6 +14,7 @@ from hasten.testing import ScriptedUpstream
 from tests.browser.chromium import Tab, browser, needs_chromium
 from tests.browser.demo import asked, house
 from tests.gateway import Gateway, gateway
+from tests.measure.test_overview import sealed
 
 pytestmark = needs_chromium
 
@@ -111,6 +113,70 @@ async def test_a_link_to_one_request() -> None:
         tab: Tab = await open_tab(f"{gw.url}/dashboard#request=mine%3A1")
         await tab.until("document.querySelector('#request dl')?.textContent.includes('mine:1')")
         assert tab.wrong == []
+
+
+AMPLE, OWN = {"e2e_p95_ms": 60_000}, {"models": {"m": {"e2e_p99_ms": 0.001}}}
+OWNERS = OWN | {"tenants": {"acme": {"e2e_p95_ms": 0.001}}}
+
+
+@pytest.mark.parametrize(
+    ("slo", "key", "said"),
+    [
+        (
+            AMPLE | OWNERS,
+            "k-boss",
+            "All requests together meet every limit over the last 5 minutes, but model m misses its E2E p95 and"
+            " E2E p99; tenant acme misses its E2E p95.",
+        ),
+        (AMPLE, "k-boss", "Yes: every limit is met over the last 5 minutes."),
+        (AMPLE | OWN, "k-acme", "Yes: all requests together meet every limit over the last 5 minutes."),
+        (OWN, "k-boss", "Model m misses its E2E p99."),
+        ({"errors": 0.1}, "k-boss", "Half of the requests took at most"),
+    ],
+)
+async def test_it_claims_no_more_than_is_met(slo: dict[str, Any], key: str, said: str) -> None:
+    tenants = {"acme": {"keys": ["k-acme"]}}
+    server = {"admin_keys": ["k-boss"]} if key == "k-boss" else {}
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, slo=slo, tenants=tenants, server=server) as gw,
+        browser() as open_tab,
+    ):
+        for _ in range(6):
+            await gw.chat(headers={"x-api-key": "k-acme"})
+        await gw.chat(model="nobody", headers={"x-api-key": "k-acme"})
+        await sealed(gw)
+        tab: Tab = await open_tab(f"{gw.url}/dashboard")
+        await tab.page.locator("#key").fill(key)
+        await tab.page.keyboard.press("Enter")
+        await tab.until("document.querySelector('#requests-kept').textContent !== ''")
+        assert (await tab.text("#fast-said")).startswith(said)
+        assert await tab.text("#models .value") == "6 · 100\xa0%"
+        assert (await tab.text("#requests-kept")).startswith("6 kept of 6 requests that came out well: ")
+        await tab.page.locator("#nears button").last.click()
+        await tab.until("document.querySelector('#requests-kept').textContent.startsWith('1 kept: the last')")
+
+
+async def test_alerts_are_told_pages_first_with_whose_they_are() -> None:
+    fires = {("errors", "all"): "ticket", ("e2e_p95", "model"): "ticket page", ("errors", "model"): "page"}
+
+    async def alarmed(route: Any) -> None:
+        told = await (await route.fetch()).json()
+        for row in told["slo"]["scopes"]:
+            for objective, state in row["objectives"].items():
+                on = fires.get((objective, row["dimension"]), "").split()
+                state["alerts"] = {severity: severity in on for severity in ("page", "ticket")}
+        await route.fulfill(json=told)
+
+    slo = AMPLE | {"errors": 0.1, "models": {"m": {"errors": 0.01}}}
+    async with ScriptedUpstream() as up, gateway(up, slo=slo) as gw, browser() as open_tab:
+        await gw.chat()
+        tab: Tab = await open_tab("about:blank")
+        await tab.page.route("**/admin/overview", alarmed)
+        await tab.page.goto(f"{gw.url}/dashboard")
+        await tab.until("document.querySelector('#healthy-said').textContent !== ''")
+        said = await tab.text("#healthy-said")
+        assert said == "Pages fire for errors of model m, e2e p95 of model m; a ticket fires for errors."
 
 
 async def test_it_asks_for_a_key_where_keys_are_configured() -> None:

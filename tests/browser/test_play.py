@@ -197,6 +197,26 @@ async def test_a_key_is_asked_for() -> None:
         await expect(page.locator(".answer").nth(1).locator(".text")).to_contain_text("Paris")
 
 
+async def test_only_who_may_look_at_a_request_is_led_to_it() -> None:
+    server, tenants = {"admin_keys": ["key-of-the-boss"]}, {"acme": {"keys": ["key-of-acme-1234"]}}
+    async with (
+        ScriptedUpstream() as up,
+        gateway(up, server=server, tenants=tenants) as gw,
+        playing(gw, "no access") as tab,
+    ):
+        page = tab.page
+        for key, links in (("key-of-acme-1234", 0), ("key-of-the-boss", 1)):
+            await page.evaluate(f"sessionStorage.setItem('hasten-key', '{key}')")
+            await page.reload()
+            async with page.expect_response(re.compile("/admin/requests")) as told:
+                answer = await ask(tab, "Hello")
+            assert (await told.value).ok == bool(links)
+            await answer.locator(".time summary").click()
+            known = answer.locator(".known div", has_text="request id")
+            await expect(known.locator("a")).to_have_count(links)
+            await expect(known.locator("dd")).to_have_text(re.compile("^[0-9a-f]{16}$"))
+
+
 async def test_good_and_bad_answers_are_told_to_routing() -> None:
     models = {
         "small": {"engines": ["e0"]},

@@ -177,8 +177,12 @@ def test_the_price_of_cached_tokens() -> None:
     assert cost_of(Price(input=10, output=20, cached_input=0), 100, 50, 1) == pytest.approx(520e-6)
     settings = {"engines": {"e": {"kind": "openai", "base_url": "http://127.0.0.1:1/v1"}}}
     price = {"input": 1, "cached_input": 2}
-    with pytest.raises(SettingsError, match=r"models\.m\.price\.cached_input.*at most"):
+    with pytest.raises(SettingsError) as caught:
         config.build({**settings, "models": {"m": {"engines": ["e"], "price": price}}}, environ={})
+    assert caught.value.problems == [
+        "models.m.price.cached_input: expected from 0 to at most price.input (1), not 2:"
+        " tokens from the engine's cache cost no more than others"
+    ]
 
 
 def test_counts_of_workers_are_added_up(tmp_path: Path) -> None:

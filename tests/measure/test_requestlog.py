@@ -208,12 +208,12 @@ def refuse(record: dict[str, Any]) -> dict[str, Any] | None:
     if record["endpoint"] == "models":
         return None
     if "fail" in record["request"]:
-        raise KeyError("request")
+        raise KeyError(record["request"])
     record["request"] = record["request"].replace("France", "***")
     return record
 
 
-async def test_a_hook_sees_each_record_first(tmp_path: Path) -> None:
+async def test_a_hook_sees_each_record_first(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     path = tmp_path / "requests.jsonl"
     log = {"path": str(path), "prompts": True, "redact": f"{__name__}:refuse"}
     async with ScriptedUpstream() as up, gateway(up, log=log) as gw:
@@ -227,6 +227,8 @@ async def test_a_hook_sees_each_record_first(tmp_path: Path) -> None:
     assert "capital of ***" in hidden.request
     assert (failed.request, failed.answer, failed.status) == (None, None, 200)
     assert "secret" not in path.read_text()
+    assert "refuse failed (KeyError); texts are left out" in caplog.text
+    assert "secret" not in caplog.text
 
 
 @pytest.mark.parametrize(

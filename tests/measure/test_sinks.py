@@ -6,6 +6,7 @@ import errno
 import gzip
 import multiprocessing
 import os
+import socket
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -16,9 +17,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from hasten.anatomy import STAGES
-from hasten.errors import HastenError
+from hasten.errors import HastenError, SettingsError
 from hasten.measure.record import Discarded, Record, read
-from hasten.measure.sinks import JsonLines, Sink
+from hasten.measure.sinks import JsonLines, Sink, try_sink
+from hasten.settings import Log
 from hasten.testing import FakeClock
 
 NOW = datetime(2026, 11, 21, 18, 45, tzinfo=UTC)
@@ -294,3 +296,58 @@ def test_a_damaged_parquet_file_is_skipped(tmp_path: Path, parquet: Callable[...
     reading = read(tmp_path / "log")
     assert len(list(reading)) == 100
     assert reading.skipped == 3
+
+
+# -- whether it could be opened
+
+
+def seen(folder: Path) -> dict[str, tuple[int, ...]]:
+    """Return all that is in a folder, with what a look may not change."""
+    found = {path: path.lstat() for path in (folder, *folder.rglob("*"))}
+    return {str(path): (s.st_mode, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in found.items()}
+
+
+def test_trying_a_sink_leaves_everything_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "old.jsonl").write_text("{}\n")
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "folder" / "later")
+    os.mkfifo(tmp_path / "pipe")
+    before = seen(tmp_path)
+    for name in ("old.jsonl", "new.jsonl", "link", "pipe"):
+        try_sink(Log(path=str(tmp_path / name)))
+    for name in ("folder", "new"):
+        try_sink(Log(path=str(tmp_path / name), format="parquet"))
+    try_sink(Log())
+    assert seen(tmp_path) == before
+
+
+def test_a_path_that_cannot_be_opened_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere" / "later")
+    (tmp_path / "loop").symlink_to(tmp_path / "loop")
+    monkeypatch.chdir(tmp_path)  # a socket's path is short
+    with socket.socket(socket.AF_UNIX) as listening:
+        listening.bind("listening")
+        wrong = {
+            "link": "No such file or directory",
+            "loop": "Too many levels of symbolic links",
+            "listening": "No such device or address",
+            "x" * 300: "File name too long",
+            "/proc/none.jsonl": "No such file or directory",  # of a file system that takes none
+        }
+        for path, why in wrong.items():
+            with pytest.raises(SettingsError) as caught:
+                try_sink(Log(path=path))
+            assert caught.value.problems == [f"log.path: {path} cannot be opened: {why}"]
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_a_path_that_may_not_be_written_is_found(tmp_path: Path) -> None:
+    file, folder, pipe = tmp_path / "file", tmp_path / "folder", tmp_path / "pipe"
+    file.touch(0o400)
+    folder.mkdir(0o500)
+    os.mkfifo(pipe, 0o400)
+    for path in (file, folder / "new", pipe):
+        with pytest.raises(SettingsError, match="Permission denied"):
+            try_sink(Log(path=str(path)))
+    with pytest.raises(SettingsError, match="Permission denied"):
+        try_sink(Log(path=str(folder), format="parquet"))

@@ -258,12 +258,36 @@ slo: {e2e_p95_ms: 800, models: {weak: {errors: 0.1}}, budget_ms: {cache: 10}}
         "  model strong: a (least_loaded)",
         "  model auto: one of weak, strong (holds quality 0.9); cascade, holds 24 tokens; learns, share 0.5",
         "  route news: 1 pattern(s), 0 example(s) to weak; cache ttl 90000, tags n",
+        "  prices: weak: input 3, output 5; strong: input 1, output 5",
         "  cache: memory, exact, coalesce, semantic (false hits to 1%), 86400 s",
         "  slo: e2e_p95_ms 800; model weak: errors 0.1; budget_ms cache 10",
+        "  log: jsonl to standard output",
+        "  otel: off",
         "warning: models.auto.tiers: strong costs less than weak, but the weakest stands first",
         "warning: routes.news.cache.ttl: 90000 has no effect above cache.ttl (86400)",
         "",
     ]
+
+
+def test_check_tells_where_log_and_spans_go_and_tries_the_log(tmp_path: Path) -> None:
+    config, log = tmp_path / "c.yaml", tmp_path / "requests.jsonl"
+    text = """
+engines: {a: {kind: openai, base_url: 'http://10.0.0.1/v1'}}
+models: {m: {engines: [a], price: {input: 2.5, cached_input: 0.25}}, n: {engines: [a]}}
+otel: {endpoint: 'http://127.0.0.1:4318', sample: 0.1}
+log: {path: PATH, prompts: true, hash_key: k, redact: 'json:dumps'}
+"""
+    config.write_text(text.replace("PATH", str(log)))
+    code, said = run("check", str(config))
+    assert code == 0
+    assert "  prices: m: input 2.5, output 0, cached_input 0.25; none of n\n" in said
+    assert f"  log: jsonl to {log}, with texts, with hashes, redacted by json:dumps\n" in said
+    assert "  otel: spans of 10% of the requests to http://127.0.0.1:4318\n" in said
+    assert not log.exists()
+    log.symlink_to(tmp_path / "nowhere" / "file")
+    code, said = run("check", str(config))
+    assert code == 2
+    assert f"log.path: {log} cannot be opened: No such file or directory" in said
 
 
 def test_serve_says_what_is_wrong(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from os.path import isfile
 from pathlib import Path
 
 import msgspec
@@ -11,13 +12,16 @@ from hasten import config
 from hasten.checks import warnings
 from hasten.engines import weights
 from hasten.errors import HastenError, SettingsError
+from hasten.measure.sinks import try_sink
 from hasten.route.complexity import Complexity
 from hasten.settings import (
     Cache,
     Cascade,
     LlamaEngine,
+    Log,
     Model,
     Objectives,
+    Otel,
     RouteCache,
     Section,
     Semantic,
@@ -42,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
             try:
                 if not weights.is_path(engine.model):
                     weights.sources(engine.model)
-                elif not Path(engine.model).expanduser().is_file():
+                elif not isfile(Path(engine.model).expanduser()):
                     wrong.append(f"engines.{name}.model: there is no file {engine.model}")
             except HastenError as exc:
                 wrong.append(f"engines.{name}.model: {exc.message}")
@@ -52,6 +56,11 @@ def run(args: argparse.Namespace) -> int:
                 Complexity(Path(model.route.router).expanduser())
             except HastenError as exc:
                 wrong.append(f"models.{name}.route.router: {exc}")
+    if settings.log.access:
+        try:
+            try_sink(settings.log)
+        except SettingsError as exc:
+            wrong += exc.problems
     if wrong:
         raise SettingsError(wrong, args.config)
     print(f"{args.config}: good")
@@ -82,7 +91,14 @@ def summary(settings: Settings) -> list[str]:
         lines.append(
             f"route {name}: {len(route.patterns)} pattern(s), {len(route.examples)} example(s){to}{cache}"
         )
-    return [*lines, f"cache: {_cache(settings.cache)}", f"slo: {_slo(settings.slo) or 'none'}"]
+    return [
+        *lines,
+        f"prices: {_prices(settings.models) or 'none'}",
+        f"cache: {_cache(settings.cache)}",
+        f"slo: {_slo(settings.slo) or 'none'}",
+        f"log: {_log(settings.log)}",
+        f"otel: {'off' if settings.otel is None else _otel(settings.otel)}",
+    ]
 
 
 def _model(model: Model) -> str:
@@ -121,6 +137,32 @@ def _slo(slo: Slo) -> str:
     if slo.webhook is not None:
         parts.append("webhook")
     return "; ".join(parts)
+
+
+def _prices(models: dict[str, Model]) -> str:
+    priced = [f"{name}: {_given(model.price)}" for name, model in models.items() if model.price is not None]
+    without = [name for name, model in models.items() if model.price is None and not model.tiers]
+    if priced and without:
+        priced.append(f"none of {', '.join(without)}")
+    return "; ".join(priced)
+
+
+def _log(log: Log) -> str:
+    if not log.access:
+        return "off"
+    parts = [f"{log.format} to {log.path or 'standard output'}"]
+    if log.prompts:
+        parts.append("with texts")
+    if log.hash_key is not None:
+        parts.append("with hashes")
+    if log.redact is not None:
+        parts.append(f"redacted by {log.redact}")
+    return ", ".join(parts)
+
+
+def _otel(otel: Otel) -> str:
+    to = otel.endpoint or "where OTEL_EXPORTER_OTLP_ENDPOINT says, or http://localhost:4318"
+    return f"spans of {100 * otel.sample:g}% of the requests to {to}"
 
 
 def _given(section: Section, keys_of: type[Section] | None = None) -> str:

@@ -39,7 +39,7 @@ def screen(told: dict[str, Any], slowest: list[dict[str, Any]], where: str, room
         Text(),
         _beside(room, _time(told, stages, room), _worth(told, stages)),
         Text(),
-        _beside(room, _healthy(told, facts), _engines(told, facts)),
+        _beside(room, _healthy(told, facts, _half(room)), _engines(told, facts)),
         Text(),
         _slowest(slowest, max(3, room.height - left), room),
     )
@@ -104,11 +104,15 @@ def _grid(*justify: str, padding: int = 2) -> Table:
 
 def _beside(room: Room, left: RenderableType, right: RenderableType) -> Table:
     table = Table.grid(padding=(0, 2, 0, 0))
-    half = (room.width - 2) // 2
+    half = _half(room)
     table.add_column(width=half, no_wrap=True)
     table.add_column(width=room.width - half - 2, no_wrap=True)
     table.add_row(left, right)
     return table
+
+
+def _half(room: Room) -> int:
+    return (room.width - 2) // 2
 
 
 def _titled(title: str, lines: Sequence[Text], most: int) -> Group:
@@ -203,7 +207,7 @@ def _worth(told: dict[str, Any], most: int) -> Group:
         served = ", ".join(
             f"{plain(name, 20)} {share(n, sum(hour['models'].values()))}" for name, n in models[:4]
         )
-        lines.append(_styled(f"  models    {served}"))
+        lines.append(_styled(f"  answered  {served}"))
     cost = told["cost"]
     if cost is not None:
         unit, saved = plain(cost.get("currency", ""), 8), cost["saved"]
@@ -218,33 +222,23 @@ def _worth(told: dict[str, Any], most: int) -> Group:
     return _titled("Is it worth it?  1h", lines, most)
 
 
-def _healthy(told: dict[str, Any], most: int) -> Group:
+def _healthy(told: dict[str, Any], most: int, width: int) -> Group:
     five, scopes = told["windows"]["5m"], told["slo"]["scopes"]
     failed = f"{five['errors']} failed {share(five['errors'], five['requests'])}"
     lines = [
         _styled(f"  5m        {count(five['requests'])} asked, {failed}", "bad" if five["errors"] else "")
     ]
-    alerts = [
-        f"{severity.upper()} {objective} {plain(row['value'], 16)}".rstrip()
-        for row in scopes
-        for objective, state in row["objectives"].items()
-        for severity, fires in state["alerts"].items()
-        if fires
-    ]
-    if alerts:
-        lines.append(_styled(f"  alerts    {'; '.join(alerts)}", "bad"))
+    lines += _alerts(scopes, max(1, most - 2), width - 12)
     burns = [
-        (rate, objective, window)
+        (rate, window, _scoped(objective, row, width - 19))
         for row in scopes
         for objective, state in row["objectives"].items()
         for window, rate in state["burn"].items()
         if window in ("5m", "1h")
     ]
     if burns:
-        rate, objective, window = max(burns)
-        lines.append(
-            _styled(f"  burn      {rate:.1f}x, {objective} over {window}", "warn" if rate > 1 else "")
-        )
+        rate, window, whose = max(burns)
+        lines.append(_styled(f"  burn {window:<5}{rate:.1f}x {whose}", "warn" if rate > 1 else ""))
     codes = sorted(five["error_codes"].items(), key=lambda item: -item[1])
     if codes:
         lines.append(_styled("  codes     " + ", ".join(f"{plain(code, 24)} {n}" for code, n in codes[:3])))
@@ -256,6 +250,35 @@ def _healthy(told: dict[str, Any], most: int) -> Group:
     if dropped:
         lines.append(_styled(f"  dropped   {dropped}", "warn"))
     return _titled("Is it healthy?", lines, most)
+
+
+def _alerts(scopes: list[dict[str, Any]], most: int, width: int) -> list[Text]:
+    """Return what fires, pages first, in ``most`` lines; of an objective for which a page fires the page alone."""
+    firing: dict[str, list[str]] = {"page": [], "ticket": []}
+    for row in scopes:
+        for objective, state in row["objectives"].items():
+            severity = next((name for name in firing if state["alerts"].get(name)), None)
+            if severity is not None:
+                firing[severity].append(_scoped(objective, row, width))
+    found: list[tuple[str, list[str]]] = []
+    for severity, alerts in firing.items():
+        for alert in alerts:
+            if found and found[-1][0] == severity and len("; ".join([*found[-1][1], alert])) <= width:
+                found[-1][1].append(alert)
+            else:
+                found.append((severity, [alert]))
+    more = sum(len(alerts) for _, alerts in found[most:])
+    lines: list[Text] = []
+    for severity, alerts in found[:most]:
+        last = f" +{more} more" if more and len(lines) == most - 1 else ""
+        text = plain("; ".join(alerts), width - len(last)) + last
+        lines.append(_styled(f"  {severity.upper():<10}{text}", "bad" if severity == "page" else "warn"))
+    return lines
+
+
+def _scoped(objective: str, row: dict[str, Any], most: int) -> str:
+    """Return an objective with whose it is: of all requests, of a model or of a tenant."""
+    return plain(f"{objective} {row['dimension']} {row['value']}".rstrip(), most)
 
 
 def _engines(told: dict[str, Any], most: int) -> Group:

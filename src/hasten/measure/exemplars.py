@@ -260,29 +260,38 @@ class Exemplars:
 
     def search(self, query: bytes, tenant: str | None) -> dict[str, Any]:
         """Return the requests of a window that are slowest, or nearest to a percentile, or that failed last; of
-        ``tenant``'s those that are kept. Raises :class:`~hasten.errors.InvalidField`."""
+        ``tenant``'s those that are kept; how many these are, ``of`` how many of the window (``None``: not known).
+        Raises :class:`~hasten.errors.InvalidField`."""
         asked = Query(query, "window", "measure", "near", "limit")
         window = asked.one_of("window", tuple(WINDOWS))
         measure = asked.one_of("measure", MEASURES)
         near = asked.one_of("near", ("slowest", "p50", "p90", "p95", "p99", "errors"))
         limit = asked.number("limit", 20, 1, 100)
-        value = None
+        value = of = None
         if near == "errors":
             found = [one for one in reversed(self.ledger.errors()) if tenant in (None, one.tenant)]
         else:
             place = MEASURES.index(measure)
             kept = self.ledger.window(WINDOWS[window])
             found = [one for one in kept if one.times[place] >= 0 and tenant in (None, one.tenant)]
+            whose = ("all", "") if tenant is None else ("tenant", tenant)
+            seen = self._latency.summary((measure, *whose), WINDOWS[window])
+            of = max(len(found), int(seen["n"])) if seen else None  # what is not sealed yet is kept already
             if near == "slowest":
-                found = nlargest(limit, found, key=lambda one: one.times[place])
+                found.sort(key=lambda one: -one.times[place])
             else:
-                whose = ("all", "") if tenant is None else ("tenant", tenant)
-                seen = self._latency.summary((measure, *whose), WINDOWS[window])
                 value = seen[f"{near}_ms"] if seen else None
                 middle = (value or 0.0) / 1e3
-                found = nsmallest(limit, found, key=lambda one: abs(one.times[place] - middle))
-        requests = [_shown(one) for one in found[:limit]]
-        return {"measure": measure, "window": window, "near": near, "value_ms": value, "requests": requests}
+                found.sort(key=lambda one: abs(one.times[place] - middle))
+        return {
+            "measure": measure,
+            "window": window,
+            "near": near,
+            "value_ms": value,
+            "kept": len(found),
+            "of": of,
+            "requests": [_shown(one) for one in found[:limit]],
+        }
 
     def one(self, id: str, tenant: str | None) -> dict[str, Any]:
         """Return a request. Raises :class:`~hasten.errors.UnknownRequest`, also for another tenant's."""

@@ -124,18 +124,25 @@ class RequestLog:
 
     def _redacted(self, redact: Callable[..., Any], record: Record | None) -> Record | None:
         with contextlib.suppress(Exception):  # the function is somebody else's and may raise anything
-            found = redact(msgspec.to_builtins(record))
-            if found is not None:
-                return msgspec.convert(found, Record)
-            self._lost("redacted", 1)
-            return None
-        if not self._warned:
-            self._warned = True
-            log.warning("log.redact: %s failed; texts are left out where it does", self.settings.redact)
+            try:
+                found = redact(msgspec.to_builtins(record))
+                if found is not None:
+                    return msgspec.convert(found, Record)
+                self._lost("redacted", 1)
+                return None
+            except Exception as exc:
+                self._warn(type(exc).__name__)  # no more of it: its text may hold some of a prompt
+                raise
         self._lost("redaction", 1)
         if record is not None:
             record.request = record.answer = None
         return record
+
+    def _warn(self, error: str) -> None:
+        if not self._warned:
+            self._warned = True
+            what = self.settings.redact
+            log.warning("log.redact: %s failed (%s); texts are left out where it does", what, error)
 
     def _do(self, work: Callable[[], int], records: int = 0) -> None:
         """Let the sink work; ``records`` are lost if it raises what it should not."""

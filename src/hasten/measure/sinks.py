@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
 import stat
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import Protocol
@@ -40,9 +42,43 @@ def open_sink(settings: Log) -> Sink:
 
         return Parquet(settings.path, settings.file_seconds)
     except OSError as exc:
-        raise SettingsError([f"log.path: {settings.path} cannot be opened: {exc.strerror}"]) from None
+        raise _refused(settings, exc) from None
     except ImportError:
         raise SettingsError(["log.format: pyarrow is not installed: pip install 'hasten[parquet]'"]) from None
+
+
+def try_sink(settings: Log) -> None:
+    """Find out whether :func:`open_sink` would work for who runs this, and leave all files and folders as they are.
+
+    Raises :class:`SettingsError` if it would not.
+    """
+    path = settings.path
+    if path is None:
+        return
+    try:
+        try:
+            mode = os.stat(path).st_mode
+        except FileNotFoundError:
+            _try_folder(os.path.dirname(os.path.realpath(path)))  # of a link that leads nowhere yet, there
+            return
+        if stat.S_ISDIR(mode):
+            _try_folder(path)
+        elif stat.S_ISFIFO(mode):  # opening it would wake its reader
+            if not os.access(path, os.R_OK | os.W_OK):
+                raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+        else:
+            os.close(os.open(path, os.O_WRONLY | os.O_APPEND | os.O_NONBLOCK | os.O_NOCTTY))
+    except OSError as exc:
+        raise _refused(settings, exc) from None
+
+
+def _try_folder(folder: str) -> None:
+    with tempfile.TemporaryFile(dir=folder):  # on Linux one that never has a name
+        pass
+
+
+def _refused(settings: Log, exc: OSError) -> SettingsError:
+    return SettingsError([f"log.path: {settings.path} cannot be opened: {exc.strerror}"])
 
 
 class JsonLines:

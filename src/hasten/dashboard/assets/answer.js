@@ -151,7 +151,7 @@ export class Answer {
     served.hidden = !verdict;
     const known = [
       ["complexity", told("complexity")], ["tokens cached by the engine", cached ? count(cached) : ""], ["finish reason", this.#finish],
-      ["request id", this.#id && idLink(this.#id)],
+      ["request id", this.#id && linked(this.#id)],
     ].filter(([, value]) => value);
     const open = time.open;
     time.replaceChildren(el("summary", "", "Where the time went", strip(segments, scale)), waterfall(segments, scale), el("dl", "known", ...listed(known)));
@@ -186,8 +186,25 @@ export class Answer {
 
 const listed = pairs => pairs.map(([name, value]) => el("div", "", el("dt", "", name), el("dd", "", value)));
 
-/** Leads to the request as the gateway saw it, in a tab of its own that knows the key. */
-const idLink = id => make("a", { href: `/dashboard#request=${encodeURIComponent(id)}`, target: "_blank", rel: "opener" }, id);
+/** The id; for who may see that, it leads to the request as the gateway saw it, in a tab of its own that knows the key. */
+function linked(id) {
+  const shown = el("span", "", id);
+  mayLook().then(may => { if (may) shown.replaceChildren(make("a", { href: `/dashboard#request=${encodeURIComponent(id)}`, target: "_blank", rel: "opener" }, id)); });
+  return shown;
+}
+
+let looked = {};  // of which key it is known
+
+/** Whether the key may see requests on the dashboard: where there are admin keys, only these may. */
+function mayLook() {
+  const own = key();
+  if (looked.key !== own) {
+    const headers = own ? { authorization: `Bearer ${own}` } : {};
+    const may = fetch("/admin/requests?limit=1", { method: "HEAD", cache: "no-store", headers }).then(({ ok }) => ok, () => { looked = {}; return false; });
+    looked = { key: own, may };
+  }
+  return looked.may;
+}
 
 function inWords(error) {
   if (!(error instanceof ChatError || error instanceof Problem)) console.error(error);

@@ -8,6 +8,7 @@ const EVERY = 2000;  // milliseconds
 const SPANS = { "1m": "the last minute", "5m": "the last 5 minutes", "1h": "the last hour" };
 const SECONDS = { "1m": 60, "5m": 300, "1h": 3600 };
 const MEASURES = { ttft: ["TTFT", "Time to first token"], tpot: ["TPOT", "Time per output token"], e2e: ["E2E", "Whole request"] };
+const BURNS = { "1m": "5m", "5m": "5m", "1h": "1h" };  // there is no burn rate of a minute
 const PERCENTILES = ["p50", "p90", "p95", "p99"];
 const LINES = [
   { name: "p50", colour: "--p50", width: 1.5, fill: true },
@@ -83,10 +84,34 @@ function drawFast(d, w) {
     const history = d.history, line = limits.find(([p]) => p === "p95") ?? limits[0];
     tile.chart.update(history.t, LINES.map(({ name }) => history[measure][name]), { limit: line ? line[1] : null, window: SECONDS[window_()] });
   }
-  if (!w.e2e) say("fast-said", `Nothing was asked in ${SPANS[window_()]}.`);
-  else if (missed.length) say("fast-said", sentence(missed), "bad");
-  else if (limited.length) say("fast-said", `Yes: every limit is met over ${SPANS[window_()]}.`, "good");
+  sayFast(d, w, limited.length > 0, missed);
+}
+
+/** `limited`: whether there are limits of all requests; `missed`: what these miss of them. */
+function sayFast(d, w, limited, missed) {
+  const scopes = d.slo?.scopes ?? [], span = SPANS[window_()], own = ownMissed(scopes);
+  const together = `all requests together meet every limit over ${span}`;
+  if (!w.e2e) say("fast-said", `Nothing was asked in ${span}.`);
+  else if (missed.length) say("fast-said", sentence([...missed, ...own]), "bad");
+  else if (own.length) say("fast-said", sentence(limited ? [`${together}, but ${own[0]}`, ...own.slice(1)] : own), "bad");
+  else if (scopes.some(({ dimension }) => dimension === "all") && scopes.some(limitsTime)) say("fast-said", `Yes: every limit is met over ${span}.`, "good");
+  else if (limited) say("fast-said", `Yes: ${together}.`, "good");  // to who sees one tenant's only
   else say("fast-said", `Half of the requests took at most ${ms(w.e2e.p50_ms)}. No limits are set (slo in the settings).`);
+}
+
+const isTime = objective => objective !== "errors";
+const limitsTime = ({ objectives }) => Object.keys(objectives).some(isTime);
+
+/** Which models and tenants miss what was promised to them: their limits may be stricter than those of all requests. */
+function ownMissed(scopes) {
+  const over = BURNS[window_()], when = over === window_() ? "" : ` over ${SPANS[over]}`;
+  return scopes.filter(({ dimension }) => dimension !== "all").flatMap(scope => {
+    const names = Object.keys(scope.objectives).filter(name => isTime(name) && scope.objectives[name].burn[over] > 1).map(name => {
+      const [measure, percentile] = name.split("_");
+      return `${MEASURES[measure][0]} ${percentile}`;
+    });
+    return names.length ? [`${whose(scope)} misses its ${names.join(" and ")}${when}`] : [];
+  });
 }
 
 /** A number with its unit set smaller, and what it is. */
@@ -154,7 +179,7 @@ function drawModels(w) {
   const rows = Object.entries(w.models).sort((a, b) => b[1] - a[1]), all = sum(w.models);
   fill($("models").querySelector(".bars"), rows, () => rows.length
     ? bars(rows.slice(0, 6).map(([name, n]) => [name || "none", n, "plain", `${count(n)} · ${percent(n / all)}`])).concat(rows.length > 6 ? [el("p", "soft", `and ${rows.length - 6} more`)] : [])
-    : [el("p", "soft", `No model was asked in ${SPANS[window_()]}.`)]);
+    : [el("p", "soft", `No model answered in ${SPANS[window_()]}.`)]);
 }
 
 function drawTokens(w) {
@@ -217,21 +242,24 @@ function drawObjectives(slo) {
   const rows = scopes.flatMap(scope => Object.entries(scope.objectives).map(([name, state]) => ({ scope, name, state })));
   const good = scopes.find(scope => scope.dimension === "all")?.goodput[window_()];
   fill($("objectives").querySelector(".big"), [good, window_()], () => good ? figures(share(good.share), "met all their objectives") : []);
-  const firing = rows.flatMap(({ scope, name, state }) => Object.entries(state.alerts).filter(([, on]) => on).map(([severity]) => `a ${severity} fires for ${name.replace("_", " ")}${scope.value ? ` of ${scope.value}` : ""}`));
+  const firing = { page: [], ticket: [] };  // of an objective for which a page fires the page alone
+  for (const { scope, name, state } of rows) firing[Object.keys(firing).find(severity => state.alerts[severity])]?.push(`${name.replace("_", " ")}${scope.value ? ` of ${whose(scope)}` : ""}`);
   fill(inside, scopes, () => {
     if (!rows.length) return [el("p", "soft", scopes.length ? "" : "No objectives are set. With limits in the section slo of the settings, budgets and burn rates stand here.")];
     const head = el("tr", "", ...[["Objective", ""], ["Burn, 1 h", "number"], ["6 h", "number"], ["Budget left, 3 d", "number budget"], ["Alert", "number"]].map(([name, cls]) => make("th", { scope: "col", class: cls }, name)));
     return [el("table", "", el("caption", "unseen", "Objectives: burn rates, budgets and alerts"), el("thead", "", head), el("tbody", "", ...rows.map(objective)))];
   });
-  return firing;
+  return Object.entries(firing).filter(([, alerts]) => alerts.length).map(([severity, alerts]) => `${alerts.length > 1 ? `${severity}s fire` : `a ${severity} fires`} for ${alerts.join(", ")}`);
 }
+
+const whose = ({ dimension, value }) => `${dimension} ${value}`;
 
 function objective({ scope, name, state }) {
   const rate = of => state.burn[of] === undefined ? "–" : `${figure(state.burn[of], 2)}×`;
   const left = Math.max(0, Math.min(1, state.budget_left)), bar = el("i", left > 0.5 ? "fine" : left > 0.2 ? "low" : "out");
   bar.style.width = `${100 * left}%`;
   const on = Object.entries(state.alerts).filter(([, fires]) => fires).map(([severity]) => severity)[0];
-  const label = make("th", { scope: "row" }, name.replace("_", " "), ...(scope.value ? [" ", el("span", "soft", scope.value)] : []));
+  const label = make("th", { scope: "row" }, name.replace("_", " "), ...(scope.value ? [" ", el("span", "soft", whose(scope))] : []));
   return el("tr", "", label, el("td", "number", rate("1h")), el("td", "number", rate("6h")),
     el("td", "number budget", state.budget_left > 0 ? share(state.budget_left, 2) : "spent", el("span", "track", bar)), el("td", "number", el("span", `tag ${on ? "bad" : "good"}`, on ?? "quiet")));
 }

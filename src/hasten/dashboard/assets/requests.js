@@ -57,6 +57,7 @@ export async function lookAtRequests(now = false) {
   const told = await fetchJSON(`/admin/requests?${new URLSearchParams({ ...choice, limit: LIMIT })}`);
   if (turn !== asked) return;  // somebody has chosen something else meanwhile
   const { value_ms: value, requests } = told;
+  tellKept(told);
   const said = !requests.length ? "" : choice.near === "slowest" ? `The slowest of the last ${SPANS[choice.window]} by ${MEASURES[choice.measure]}.`
     : choice.near === "errors" ? "The last that did not come out well."
     : value === null ? "" : `Those whose ${MEASURES[choice.measure]} is nearest to the ${choice.near} of ${ms(value)}.`;
@@ -71,6 +72,13 @@ export async function lookAtRequests(now = false) {
   const longest = Math.max(...requests.map(({ e2e_ms: e2e }) => e2e ?? 0));
   const stages = Object.keys(STAGES).filter(stage => requests.some(({ segments }) => segments.some(([name, , lasted]) => name === stage && lasted > 0.01 * longest)));
   $("strip-legend").replaceChildren(...stages.map(stage => el("span", "", swatch(stage), stageName(stage))));
+}
+
+/** Says how many are kept, of how many, as what is shown is chosen among these. */
+function tellKept({ kept, of, requests }) {
+  const from = of === null ? "" : ` of ${plural(of, "request")} ${choice.measure === "e2e" ? "" : `with a ${MEASURES[choice.measure]} `}that came out well`;
+  const which = choice.near === "errors" ? "the last 50 that did not come out well" : "the slowest, and some at random";
+  $("requests-kept").textContent = kept ? `${count(kept)} kept${from}: ${which}.${kept > requests.length ? ` The first ${requests.length} are shown.` : ""}` : "";
 }
 
 function row(request, i, all) {
