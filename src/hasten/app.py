@@ -88,6 +88,8 @@ class App:
             settings.circuit,
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
+        for name, engine in self.engines.items():
+            engine.on_refused = metrics.gauge("hasten_stream_usage_refused_total", name).add
         count = counter(metrics)
         self.route = make_route(settings, metrics, self.dispatch, former)  # first: it may refuse its settings
         self.cache = make_cache(settings, metrics, former)
@@ -254,7 +256,8 @@ def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:
     made = {}
     for name, given in settings.engines.items():
         if isinstance(given, LlamaEngine):
-            http = OpenAISettings(base_url="", timeouts=given.timeouts, metrics=True)
+            # It counts unasked, in ``timings``, which clients may look for: asked, it moves them to the hidden event.
+            http = OpenAISettings(base_url="", timeouts=given.timeouts, metrics=True, stream_usage="as_asked")
             made[name] = OpenAIEngine(name, http, provider="llama.cpp", managed=True)
         elif given.client == "httpx":
             made[name] = httpx_engine(name, given)

@@ -86,8 +86,6 @@ class AnthropicWire:
         user = (fields.metadata or {}).get("user_id")
         if isinstance(user, str):
             top["user"] = user
-        if fields.stream:
-            top["stream_options"] = {"include_usage": True}
         made = msgspec.json.encode(top)
         return Request(self.endpoint, _chat_decoder.decode(made), made, trace, headers)
 
