@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from hasten.accept import pages
-from hasten.accept.anthropic import AnthropicWire
+from hasten.accept.anthropic import AnthropicWire, counting
 from hasten.accept.openai import OpenAIWire
 from hasten.accept.routes import Head, Route, Router
 from hasten.board import Board
@@ -309,7 +309,10 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         route = Route(endpoint, wire=OpenAIWire(endpoint))
         router.post(f"/v1/{path}", route)
         router.post(f"/{path}", route)
-    router.post("/v1/messages", Route("messages", wire=AnthropicWire()))
+    messages = AnthropicWire()
+    router.post("/v1/messages", Route("messages", wire=messages))
+    count = counting(app.settings.models, app.settings.server.max_depth)
+    router.post("/v1/messages/count_tokens", Route("count_tokens", wire=messages, page=count))
 
     if app.cache is not None:
         admin = Admin(app.cache, app.cache.report, lambda: totals.cache(app.metrics.series()))
