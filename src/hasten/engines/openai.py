@@ -38,7 +38,7 @@ class OpenAIEngine:
         self.model = settings.model
         self.inflight = 0
         self.on_refused: Callable[[], None] = lambda: None
-        self._asking = Asking(settings.stream_usage == "always")
+        self.asking = Asking(settings.stream_usage == "always")
         self.base_url: str | None = None
         self._model_json = None if self.model is None else msgspec.Raw(msgspec.json.encode(self.model))
         self._secret = settings.api_key.reveal().encode() if settings.api_key else b""
@@ -102,18 +102,18 @@ class OpenAIEngine:
 
     async def send(self, request: Request) -> Reply:
         """See :class:`hasten.engines.base.Engine`. What is refused for the counts is asked again without them."""
-        if not self._asking.wanted(request):
+        if not self.asking.wanted(request):
             return await self._send(request, False)
         try:
             reply = await self._send(request, True)
         except EngineStatus as exc:
-            if not self._asking.suspected(request, exc):
+            if not self.asking.suspected(request, exc):
                 raise
         else:
-            self._asking.answered(request)
+            self.asking.answered(request)
             return reply
         reply = await self._send(request, False)
-        self._asking.refused(request)
+        self.asking.refused(request)
         request.trace.reasons.append(f"{self.name}: stream_usage_refused")
         self.on_refused()
         return reply
