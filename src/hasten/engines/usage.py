@@ -15,9 +15,7 @@ import msgspec
 from hasten.errors import EngineStatus
 from hasten.types import Request
 
-REST: Final = (
-    600.0  # seconds that an engine which refused is not asked again: it may be replaced by a newer one
-)
+REST: Final = 600.0  # seconds that an engine is not asked after it refused; it may be a newer one then
 
 _ASKED: Final = b'"stream_options":{"include_usage":true},'
 _NAMES: Final = (b"stream_options", b"include_usage")
@@ -57,9 +55,7 @@ class Asking:
 
     def wanted(self, request: Request) -> bool:
         """Whether the gateway asks; it need not where the client's own body does."""
-        if not request.stream or request.endpoint == "embeddings":
-            return False
-        if request.fields.include_usage:
+        if not request.stream or request.endpoint == "embeddings" or request.fields.include_usage:
             return False
         if not self._always and not request.include_usage:
             return False
