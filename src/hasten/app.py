@@ -11,7 +11,7 @@ from urllib.parse import unquote
 import msgspec
 
 from hasten.accept import pages
-from hasten.accept.anthropic import AnthropicWire
+from hasten.accept.anthropic import AnthropicWire, counting
 from hasten.accept.openai import OpenAIWire
 from hasten.accept.routes import Head, Route, Router
 from hasten.board import Board
@@ -88,6 +88,8 @@ class App:
             settings.circuit,
             on_fallback=lambda engine, reason: metrics.gauge("hasten_fallbacks_total", engine, reason).add(),
         )
+        for name, engine in self.engines.items():
+            engine.on_refused = metrics.gauge("hasten_stream_usage_refused_total", name).add
         count = counter(metrics)
         self.route = make_route(settings, metrics, self.dispatch, former)  # first: it may refuse its settings
         self.cache = make_cache(settings, metrics, former)
@@ -254,7 +256,8 @@ def make_engines(settings: Settings) -> dict[str, OpenAIEngine]:
     made = {}
     for name, given in settings.engines.items():
         if isinstance(given, LlamaEngine):
-            http = OpenAISettings(base_url="", timeouts=given.timeouts, metrics=True)
+            # It counts unasked, in ``timings``, which clients may look for: asked, it moves them to the hidden event.
+            http = OpenAISettings(base_url="", timeouts=given.timeouts, metrics=True, stream_usage="as_asked")
             made[name] = OpenAIEngine(name, http, provider="llama.cpp", managed=True)
         elif given.client == "httpx":
             made[name] = httpx_engine(name, given)
@@ -306,7 +309,10 @@ def make_router(app: App, is_ready: Callable[[], str | None]) -> Router:
         route = Route(endpoint, wire=OpenAIWire(endpoint))
         router.post(f"/v1/{path}", route)
         router.post(f"/{path}", route)
-    router.post("/v1/messages", Route("messages", wire=AnthropicWire()))
+    messages = AnthropicWire()
+    router.post("/v1/messages", Route("messages", wire=messages))
+    count = counting(app.settings.models, app.settings.server.max_depth)
+    router.post("/v1/messages/count_tokens", Route("count_tokens", wire=messages, page=count))
 
     if app.cache is not None:
         admin = Admin(app.cache, app.cache.report, lambda: totals.cache(app.metrics.series(*totals.CACHE)))

@@ -21,11 +21,17 @@ class Message(msgspec.Struct):
 
 
 class Fields(msgspec.Struct, kw_only=True):
-    """Fields that chat, completion and embedding requests share."""
+    """Fields that chat, completion and embedding requests share. ``stream_options``: a null is not the same as none."""
 
     model: str
     stream: bool | None = None
-    stream_options: StreamOptions | None = None
+    stream_options: StreamOptions | msgspec.UnsetType | None = msgspec.UNSET
+
+    @property
+    def include_usage(self) -> bool:
+        """Whether a stream is to end with its token counts."""
+        options = self.stream_options
+        return isinstance(options, StreamOptions) and bool(options.include_usage)
 
 
 class ChatFields(Fields, kw_only=True):

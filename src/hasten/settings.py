@@ -64,6 +64,7 @@ class OpenAIEngine(Section, frozen=True, tag_field="kind", tag="openai"):
     """Any server that speaks OpenAI's API. ``base_url`` ends where ``/chat/completions`` begins.
 
     ``metrics``: the address of its page for Prometheus; true: ``/metrics`` beside ``base_url``; false: none is asked.
+    ``stream_usage``: whether it is to count the tokens of all streams, or where the client asks.
     """
 
     base_url: str
@@ -77,6 +78,7 @@ class OpenAIEngine(Section, frozen=True, tag_field="kind", tag="openai"):
     proxy: str | None = None
     http2: bool = False
     metrics: bool | str = False
+    stream_usage: Literal["always", "as_asked"] = "always"
 
 
 class LlamaEngine(Section, frozen=True, tag_field="kind", tag="llama"):

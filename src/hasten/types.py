@@ -67,9 +67,8 @@ class Request:
 
     @property
     def include_usage(self) -> bool:
-        """Whether a streamed answer is to end with the token counts."""
-        options = self.fields.stream_options
-        return bool(options is not None and options.include_usage)
+        """Whether a streamed answer is to end with the token counts; in Anthropic's format it always does."""
+        return self.fields.include_usage or self.trace.endpoint == "messages"
 
     def __repr__(self) -> str:
         return f"<Request {self.endpoint} {self.model!r} {len(self.body)} bytes{' stream' * self.stream}>"
@@ -155,6 +154,17 @@ class Chunk:
 
     def __repr__(self) -> str:
         return f"<Chunk {self.raw[:60]!r}{' ...' * (len(self.raw) > 60)}>"
+
+
+class Aside(Chunk):
+    """An event that the gateway asked for and the client did not: ``raw``, which is passed on, is empty. ``kept``: it
+    as the engine sent it."""
+
+    __slots__ = ("kept",)
+
+    def __init__(self, chunk: Chunk) -> None:
+        super().__init__(b"", chunk.event, chunk.at)
+        self.kept = chunk.raw
 
 
 class Tap(Protocol):

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
+from msgspec import structs
 
 from hasten.cache.replay import replay
 from tests.cache.parts import chunks_of, drain, entry, events_of, request, stream_of
@@ -187,7 +188,22 @@ def test_text_completions_both_ways() -> None:
 @pytest.mark.parametrize("kind", ["chat", "messages"])
 def test_who_asks_in_the_same_way_gets_the_same(asked: bool, sent: bool, kind: str) -> None:
     raw = stream_of([{"choices": [], "usage": USAGE}] * sent)
-    assert stream_from(raw, True, usage=asked, kind=kind, counted=asked) == raw
+    counted = asked or kind == "messages"  # that format always asks
+    assert stream_from(raw, True, usage=asked, kind=kind, counted=counted) == raw
+
+
+@pytest.mark.parametrize("end", ["data: [DONE]\n\n", "data:[DONE]\n\n", ""])
+def test_counts_that_are_kept_beside_a_stream_come_in_their_place(end: str) -> None:
+    text = b'data: {"choices":[{"index":0,"delta":{"content":"data: [DONE]"},"finish_reason":"stop"}]}\n\n'
+    counts = b'data: {"choices":[],"usage":%b}\n\n' % msgspec.json.encode(USAGE)
+    kept = structs.replace(entry(text + end.encode(), True), counts=counts)
+    for asked, told in ((False, b""), (True, counts)):
+        reply = replay(kept, request(stream=True, stream_options={"include_usage": asked}))
+        assert reply is not None
+        assert drain(reply).raw == text + told + end.encode()
+    whole = replay(kept, request())
+    assert whole is not None
+    assert msgspec.json.decode(whole.body)["usage"] == USAGE
 
 
 @pytest.mark.parametrize("space", ["", " "])

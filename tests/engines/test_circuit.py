@@ -14,9 +14,9 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
+from hasten.engines.call import parse_retry_after
 from hasten.engines.circuit import Circuit
 from hasten.engines.dispatch import Dispatch
-from hasten.engines.openai import parse_retry_after
 from hasten.errors import EngineRefused, EngineReset, EngineStatus, HastenError, Unavailable, UnknownModel
 from hasten.fields import ChatFields
 from hasten.settings import Circuit as CircuitSettings

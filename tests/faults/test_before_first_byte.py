@@ -159,7 +159,9 @@ async def test_an_engines_4xx_passes_and_is_not_retried(status: int, stream: boo
     async with two(Script(status=status, body=body)) as (bad, good, gw):
         reply = await gw.chat(stream=stream)
         assert (reply.status_code, reply.text) == (status, body)
-        assert (len(bad.requests), len(good.requests)) == (1, 0)
+        # Of an engine not heard before it may be that it does not know how to count a stream's tokens.
+        doubted = stream and status in (400, 422)
+        assert (len(bad.requests), len(good.requests)) == (1 + doubted, 0)
 
 
 @pytest.mark.parametrize(

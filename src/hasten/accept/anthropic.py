@@ -6,7 +6,7 @@ these streamed. Fields that it does not know go to the engine as they are.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from typing import Any, Literal
 
 import msgspec
@@ -20,9 +20,11 @@ from hasten.accept.anthropic_reply import (
     function_of,
     usage_of,
 )
+from hasten.accept.routes import Head, Page
 from hasten.accept.wire import read
-from hasten.errors import EngineProtocol, HastenError, InvalidField
+from hasten.errors import EngineProtocol, HastenError, InvalidField, UnknownModel
 from hasten.fields import ChatFields, Fields
+from hasten.tokens import prompt
 from hasten.trace import Trace
 from hasten.types import Reply, Request
 
@@ -45,10 +47,9 @@ class _ToolChoice(msgspec.Struct):
     disable_parallel_tool_use: bool | None = None
 
 
-class MessagesFields(Fields, kw_only=True):
-    """The known fields of a Messages request."""
+class CountFields(Fields, kw_only=True):
+    """The known fields of a request to count tokens: those of a Messages request, which need not say ``max_tokens``."""
 
-    max_tokens: int
     messages: list[_Message]
     system: str | list[Block] | None = None
     stop_sequences: list[str] | None = None
@@ -60,8 +61,15 @@ class MessagesFields(Fields, kw_only=True):
     metadata: dict[str, Any] | None = None
 
 
+class MessagesFields(CountFields, kw_only=True):
+    """The known fields of a Messages request."""
+
+    max_tokens: int
+
+
 _RENAMED = ("system", "stop_sequences", "messages", "tools", "tool_choice", "metadata", "thinking")
 _decoder = msgspec.json.Decoder(MessagesFields)
+_count_decoder = msgspec.json.Decoder(CountFields)
 _top_decoder = msgspec.json.Decoder(dict[str, msgspec.Raw])
 _chat_decoder = msgspec.json.Decoder(ChatFields)
 
@@ -72,24 +80,7 @@ class AnthropicWire:
     endpoint = "chat"
 
     def decode(self, body: bytes, trace: Trace, headers: dict[bytes, bytes], max_depth: int) -> Request:
-        fields: MessagesFields = read(_decoder, body, max_depth)
-        top: dict[str, Any] = _top_decoder.decode(body)
-        for name in _RENAMED:
-            top.pop(name, None)
-        top["messages"] = list(_messages(fields))
-        if fields.stop_sequences is not None:
-            top["stop"] = fields.stop_sequences
-        if fields.tools is not None:
-            top["tools"] = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(fields.tools)]
-        if fields.tool_choice is not None:
-            top.update(_tool_choice(fields.tool_choice))
-        user = (fields.metadata or {}).get("user_id")
-        if isinstance(user, str):
-            top["user"] = user
-        if fields.stream:
-            top["stream_options"] = {"include_usage": True}
-        made = msgspec.json.encode(top)
-        return Request(self.endpoint, _chat_decoder.decode(made), made, trace, headers)
+        return _translated(read(_decoder, body, max_depth), body, trace, headers)
 
     def whole(self, request: Request, reply: Reply) -> bytes:
         event = reply.event
@@ -133,10 +124,44 @@ class AnthropicWire:
         return msgspec.json.encode(error_of(error))
 
 
+def counting(models: Collection[str], max_depth: int) -> Page:
+    """Return the page that counts the tokens of a Messages request: about as many, as no engine is asked.
+
+    What would be refused as a message is refused here, ``models`` that are not there included.
+    """
+
+    async def page(head: Head) -> Reply:
+        fields: CountFields = read(_count_decoder, head.body, max_depth)
+        if fields.model not in models:
+            raise UnknownModel(f"there is no model {fields.model[:100]!r}; there are: {', '.join(models)}")
+        request = _translated(fields, head.body, Trace(), head.headers)
+        return Reply(body=msgspec.json.encode({"input_tokens": prompt(request)}))
+
+    return page
+
+
 # -- the request ----------------------------------------------------------------------------------
 
 
-def _messages(fields: MessagesFields) -> Iterator[Block]:
+def _translated(fields: CountFields, body: bytes, trace: Trace, headers: dict[bytes, bytes]) -> Request:
+    top: dict[str, Any] = _top_decoder.decode(body)
+    for name in _RENAMED:
+        top.pop(name, None)
+    top["messages"] = list(_messages(fields))
+    if fields.stop_sequences is not None:
+        top["stop"] = fields.stop_sequences
+    if fields.tools is not None:
+        top["tools"] = [_tool(tool, f"tools[{i}]") for i, tool in enumerate(fields.tools)]
+    if fields.tool_choice is not None:
+        top.update(_tool_choice(fields.tool_choice))
+    user = (fields.metadata or {}).get("user_id")
+    if isinstance(user, str):
+        top["user"] = user
+    made = msgspec.json.encode(top)
+    return Request(AnthropicWire.endpoint, _chat_decoder.decode(made), made, trace, headers)
+
+
+def _messages(fields: CountFields) -> Iterator[Block]:
     if fields.system:
         yield {"role": "system", "content": _text(fields.system, "system")}
     for i, message in enumerate(fields.messages):

@@ -108,12 +108,12 @@ class Exchange:
         trace.tenant = head.caller.tenant
         answer = b""
         try:
-            if route.wire is None:
-                assert route.page is not None
+            if route.page is not None:
                 head.body = body
                 reply = await route.page(head)
                 answer = reply.body
             else:
+                assert route.wire is not None
                 if self._server.draining:
                     raise ShuttingDown("the gateway is shutting down", retry_after=1)
                 self._server.on_begin(trace)

@@ -57,7 +57,7 @@ Page = Callable[[Head], Awaitable[Reply]]
 
 
 class Route:
-    """What a path leads to: a ``wire`` (a call for an engine) or a ``page``.
+    """What a path leads to: a ``page``, or without one a call for an engine; ``wire``: the client's format.
 
     ``protected``: only with a key, where keys are configured; ``admin``: only with an admin's, where there are such.
     """

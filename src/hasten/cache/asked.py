@@ -16,11 +16,12 @@ class Asked:
     """What is known of a request when its answer comes.
 
     ``group``: whose cache it uses. ``tags``: what its answer can be invalidated by; ``epochs``: theirs when it went to
-    the engine, at ``started`` (``time.perf_counter`` seconds).
+    the engine, at ``started`` (``time.perf_counter`` seconds). ``counts``: as :class:`Entry` has them.
     """
 
     __slots__ = (
         "control",
+        "counts",
         "epochs",
         "finding",
         "found",
@@ -41,6 +42,7 @@ class Asked:
         self.tags = _tags(group, request.model, control)
         self.epochs: tuple[int, ...] = ()
         self.started = 0.0
+        self.counts = b""
 
     def entry(self, body: bytes, streamed: bool, content_type: bytes, now: float, settings: Cache) -> Entry:
         """Return the answer as it is kept. ``now``: Unix seconds."""
@@ -69,6 +71,7 @@ class Asked:
             text=question.text if question else None,
             usage=request.include_usage,
             estimated=trace.estimated,
+            counts=self.counts,
         )
 
 

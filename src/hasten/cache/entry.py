@@ -17,7 +17,8 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     began (:mod:`hasten.cache.store.epochs`). ``took``: seconds the engine needed. ``scope``, ``canonical`` and
     ``text`` (the last user text) only where the semantic cache may use the entry. ``marks``: what was learnt of it,
     the newest last. ``usage``: whether its request asked for token counts at the end of the stream. ``estimated``:
-    whether the gateway counted the tokens, as the engine did not.
+    whether the gateway counted the tokens, as the engine did not. ``counts``: a stream's event with the token counts,
+    where the gateway asked for them; it is not in ``body``.
     """
 
     key: bytes
@@ -43,11 +44,12 @@ class Entry(msgspec.Struct, array_like=True, kw_only=True, gc=False):
     marks: tuple[Mark, ...] = ()
     usage: bool = False
     estimated: bool = False
+    counts: bytes = b""
 
     @property
     def size(self) -> int:
-        """Bytes of the body and the text, which are nearly all of it."""
-        return len(self.body) + len(self.text or "")
+        """Bytes of the body, the counts and the text, which are nearly all of it."""
+        return len(self.body) + len(self.counts) + len(self.text or "")
 
 
 _encoder = msgspec.msgpack.Encoder()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from hasten.errors import HastenError
 from hasten.settings import Cache
 from hasten.trace import Trace
-from hasten.types import Choice, Chunk, Delta, Event, Reply, Request
+from hasten.types import Aside, Choice, Chunk, Delta, Event, Reply, Request
 
 _TOOLS = ("tool_calls", "function_call")
 
@@ -56,6 +56,11 @@ def usage_of(chunks: list[Chunk]) -> Event | None:
         if chunk.event is not None and chunk.event.usage is not None:
             return chunk.event
     return None
+
+
+def counts_of(chunks: list[Chunk]) -> bytes:
+    """Return the events of a stream that its client was spared: token counts that the gateway asked for."""
+    return b"".join([chunk.kept for chunk in chunks if isinstance(chunk, Aside)])
 
 
 def _common(trace: Trace, size: int, settings: Cache) -> str | None:

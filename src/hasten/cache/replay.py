@@ -17,6 +17,7 @@ from hasten.types import ENDED, Chunk, Event, Reply, Request, Stream
 
 _WORDS = re.compile(r"\s*\S+\s*$|\s*\S+|\s+")
 _DONE = b"data: [DONE]\n\n"
+_END = re.compile(rb"data: ?\[DONE\]\n\n\Z")
 _decode = msgspec.json.Decoder().decode
 _decode_event = msgspec.json.Decoder(Event).decode
 _encode = msgspec.json.Encoder().encode
@@ -47,10 +48,12 @@ def _streamed(entry: Entry, usage: bool, at_once: bool) -> Reply | None:
         raws = [b"data: %b\n\n" % _encode(event) for event in (events if usage else events[:-1])]
         raws.append(_DONE)
     else:
-        alike = usage == entry.usage  # then it is sent as it was: some engines count unasked, others never
-        raws = [entry.body]
+        # Alike, it is sent as it was: some engines count unasked, others never.
+        alike = usage == entry.usage or bool(entry.counts)
+        body = _counted(entry) if usage else entry.body
+        raws = [body]
         if not (alike and at_once):
-            raws = [event + b"\n\n" for event in entry.body.split(b"\n\n") if event]
+            raws = [event + b"\n\n" for event in body.split(b"\n\n") if event]
         if usage and not alike and all(_usage_in(raw) is None for raw in raws):
             return None
         if not usage and not alike:
@@ -69,6 +72,16 @@ def _streamed(entry: Entry, usage: bool, at_once: bool) -> Reply | None:
             stream.feed(Chunk(raw, None if done or not data else _decode_event(data), now, done))
     stream.end()
     return Reply(content_type=b"text/event-stream; charset=utf-8", stream=stream)
+
+
+def _counted(entry: Entry) -> bytes:
+    """Return a stream's events with the token counts, where they are kept beside it, in their place: at the end."""
+    body = entry.body
+    if not entry.counts:
+        return body
+    end = _END.search(body, max(0, len(body) - 16))
+    at = len(body) if end is None else end.start()
+    return body[:at] + entry.counts + body[at:]
 
 
 def data_of(raw: bytes) -> bytes:
@@ -129,7 +142,9 @@ def _pieces(content: Any, choice: dict[str, Any]) -> list[Any]:
 def _whole(entry: Entry, decoded: bool) -> Reply | None:
     body = entry.body
     if entry.streamed:
-        events = [_decode(data) for raw in body.split(b"\n\n") if (data := data_of(raw)).startswith(b"{")]
+        events = [
+            _decode(data) for raw in _counted(entry).split(b"\n\n") if (data := data_of(raw)).startswith(b"{")
+        ]
         body = _encode(_join(events))
     reply = Reply(body=body)
     if decoded:

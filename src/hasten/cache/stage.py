@@ -275,6 +275,7 @@ class CacheStage:
             fill(asked.request.trace, asked.request, said)
         if error is None:
             self._orphaned(asked.request)
+        asked.counts = recording.counts_of(flight.chunks)
         self._keep(why, asked, b"".join([chunk.raw for chunk in flight.chunks]), True, content_type)
 
     def _orphaned(self, request: Request) -> None:

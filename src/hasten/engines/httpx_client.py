@@ -8,8 +8,9 @@ from time import perf_counter
 
 import httpx
 
+from hasten.engines.call import Call
 from hasten.engines.http import tls_context
-from hasten.engines.openai import PATHS, Call, OpenAIEngine
+from hasten.engines.openai import PATHS, OpenAIEngine
 from hasten.errors import EngineError, EngineProtocol, EngineRefused, EngineReset, EngineStatus, EngineTimeout
 from hasten.settings import OpenAIEngine as Settings
 from hasten.types import Reply, Request
@@ -41,11 +42,10 @@ class HttpxEngine(OpenAIEngine):
             follow_redirects=False,
         )
 
-    async def send(self, request: Request) -> Reply:
-        """See :class:`hasten.engines.base.Engine`."""
+    async def _send(self, request: Request, asked: bool) -> Reply:
         since = perf_counter()
-        exchange = _Exchange(self._client, self, request)
-        call = Call(self, exchange, self._loop.create_future())
+        exchange = _Exchange(self._client, self, request, asked)
+        call = Call(self, exchange, self._loop.create_future(), asked)
         try:
             exchange.start(call)
             return await call.future
@@ -81,10 +81,11 @@ class HttpxEngine(OpenAIEngine):
 class _Exchange:
     """Plays the part of :class:`hasten.engines.http.Connection` for one request."""
 
-    def __init__(self, client: httpx.AsyncClient, engine: HttpxEngine, request: Request) -> None:
+    def __init__(self, client: httpx.AsyncClient, engine: HttpxEngine, request: Request, asked: bool) -> None:
         self._client = client
         self._engine = engine
         self._request = request
+        self._asked = asked
         self._told = request.trace.propagated()  # now: another call may be noted until the task runs
         self.now = 0.0
         self._open = asyncio.Event()
@@ -109,7 +110,7 @@ class _Exchange:
             headers["authorization"] = f"Bearer {engine.settings.api_key.reveal()}"
         headers |= dict(line.split(": ", 1) for line in self._told.splitlines())
         headers |= {name.lower(): value.reveal() for name, value in engine.settings.headers.items()}
-        body = engine.body(request)
+        body = engine.body(request, self._asked)
         try:
             async with asyncio.timeout(timeouts.first_byte) as self._limit:
                 async with self._client.stream("POST", url, headers=headers, content=body) as response:

@@ -64,6 +64,12 @@ FAMILIES = (
         "Engines passed over, and why.",
         ("engine", "reason"),
     ),
+    Family(
+        "hasten_stream_usage_refused_total",
+        "counter",
+        "Streams whose engine refused to count tokens and was asked again without.",
+        ("engine",),
+    ),
     Family("hasten_requests_in_flight", "gauge", "Requests being received or answered."),
     Family("hasten_connections", "gauge", "Open client connections."),
     Family("hasten_engine_in_flight", "gauge", "Requests at an engine.", ("engine",)),

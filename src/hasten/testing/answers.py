@@ -16,7 +16,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     ``body``: of an answer that is not a stream (``body`` also of an error). ``events``: data of the events, instead of
     those made of ``tokens``. ``raw``: bytes to send instead of any answer. ``reset_after``: reset the connection
     after so many events (0: before the status line; with ``hang`` stay silent instead). ``split``: bytes a write.
-    ``usage``: whether tokens are counted, in a stream where that was asked for.
+    ``usage``: whether tokens are counted, in a stream where that was asked for. ``refuses``: a status for requests
+    that ask, with ``refusal`` as the error's message.
     ``timings``: what llama.cpp's server tells of its work, at the end of an answer.
     """
 
@@ -34,6 +35,8 @@ class Script(msgspec.Struct, frozen=True, kw_only=True):
     split: int = 0
     done: bool = True
     usage: bool = True
+    refuses: int = 0
+    refusal: str = "stream_options: Extra inputs are not permitted"
     close: bool = False
     timings: dict[str, float] | None = None
 

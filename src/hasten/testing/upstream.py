@@ -11,6 +11,7 @@ from collections import deque
 from typing import Any
 
 import msgspec
+from msgspec import structs
 
 from hasten.testing.answers import Script, events, whole
 
@@ -123,6 +124,9 @@ class ScriptedUpstream:
     ) -> bool:
         """Follow the script; return whether the connection goes on."""
         script, fields = self._script_for(request)
+        if script.refuses and "stream_options" in fields:
+            refusal = msgspec.json.encode({"error": {"message": script.refusal}}).decode()
+            script = structs.replace(script, status=script.refuses, body=refusal)
         following = asyncio.create_task(self._follow(script, fields, writer))
         leaving = asyncio.create_task(_left(reader))
         try:
