@@ -145,7 +145,7 @@ def test_the_nearest_to_a_percentile_come_first() -> None:
     assert slowest == [1000, 990, 980, 970, 960]
     assert (told["kept"], told["of"]) == (len(exemplars.ledger.window(300)), 100)
     assert 2 * SAMPLE <= told["kept"] <= 3 * SLOWEST + SAMPLE
-    exemplars.record(named(2.0, error="engine_reset"))  # of errors the last are kept, of whatever time
+    take(exemplars, named(2.0, error="engine_reset"))  # of errors the last are kept, of whatever time
     settle(exemplars, clock)
     errors = exemplars.search(b"near=errors", None)
     assert (errors["kept"], errors["of"]) == (1, None)
@@ -157,14 +157,12 @@ def test_of_how_many_the_kept_ones_are_is_told_of_ones_own() -> None:
     assert (exemplars.search(b"", None)["kept"], exemplars.search(b"", None)["of"]) == (0, None)
     for i in range(60):
         for recorder in (exemplars, exemplars._latency):
-            recorder.record(named(1 + i / 100, None if i % 2 else 0.5, tenant="acme" if i % 3 else "beta"))
+            take(recorder, named(1 + i / 100, None if i % 2 else 0.5, tenant="acme" if i % 3 else "beta"))
     for _ in exemplars._latency.fold():
         pass
     settle(exemplars, clock)
     exemplars._latency.ledger.tick()
-    exemplars.record(named(9.0, tenant="new"))  # kept at once; counted when its slice is over
-    for _ in exemplars.fold():
-        pass
+    take(exemplars, named(9.0, tenant="new"))  # kept at once; counted when its slice is over
     own = ((None, "e2e", 60), ("beta", "e2e", 20), ("acme", "ttft", 20), ("new", "e2e", None))
     for tenant, measure, of in own:
         told = exemplars.search(f"measure={measure}&limit=100".encode(), tenant)
