@@ -137,6 +137,7 @@ async def cascading(weak: Script, strong: Script | None = None, **cascade: Any) 
         try:
             yield made
             await eventually(lambda: made.inflight == 0)
+            worker.metrics.flush()
             made.cost = route.routed["m"].tiers[0].cost.value
             counted = ("hasten_route_measured_total", ("m", "act", "cost", "sum"))
             made.measured = worker.metrics.series().get(counted, [0.0])[0]

@@ -37,7 +37,7 @@ class Alike:
         self.traces = traces
         self.call: bool = self.endpoint in CALLS
         self.well: bool = self.error is None and self.status < 400
-        self.e2e = [trace.duration for trace in traces]
+        self.e2e = [(trace.t_end or trace.t0) - trace.t0 for trace in traces]
         streams = [trace for trace in traces if trace.t_first is not None]
         self.ttft = [ttft for trace in streams if (ttft := trace.ttft) is not None]
         self.tpot = [tpot for trace in streams if (tpot := trace.tpot) is not None]

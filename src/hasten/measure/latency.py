@@ -14,8 +14,8 @@ from typing import Any
 
 from hasten.measure.alike import Alike
 from hasten.measure.ledger import Ledger, Part, Series, add
-from hasten.measure.registry import Key
-from hasten.measure.sketch import ERROR, bucket, quantiles
+from hasten.measure.registry import Key, buckets
+from hasten.measure.sketch import BOUNDS, ERROR, quantiles
 
 QUANTILES = (0.5, 0.9, 0.95, 0.99, 0.999)
 WINDOWS = {"1m": 60, "5m": 300, "1h": 3600}
@@ -49,8 +49,8 @@ class Latency:
         if group is None:
             group = self._groups[key] = (Counter(), Counter(), Counter())
         for counts, values in zip(group, (requests.e2e, requests.ttft, requests.tpot), strict=True):
-            if values:
-                counts.update(map(bucket, values))
+            for bucket, count in buckets(values, BOUNDS):
+                counts[bucket] += count
 
     def fold(self) -> Iterator[None]:
         """Spread what was counted over the dimensions, a stretch at each step; to be done a few times a second, before

@@ -10,10 +10,8 @@ from __future__ import annotations
 
 import mmap
 import struct
-from bisect import bisect_left
-from collections import Counter
-from collections.abc import Iterable, Sequence
-from functools import partial
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import msgspec
@@ -151,23 +149,36 @@ class Value:
         return float(self._slots.view[self._at])
 
 
+def buckets(values: Iterable[float], bounds: Sequence[float]) -> Iterator[tuple[int, int]]:
+    """Yield which buckets hold some of ``values``, and how many.
+
+    Bucket i holds what is less than or equal to bound i, and greater than the one before; the last one holds the rest.
+    """
+    ordered = sorted(values)  # so a step a bucket is enough, in place of one a value
+    below, total = 0, len(ordered)
+    while below < total:
+        bucket = bisect_left(bounds, ordered[below])
+        upto = bisect_right(ordered, bounds[bucket], below) if bucket < len(bounds) else total
+        yield bucket, upto - below
+        below = upto
+
+
 class Histogram:
     """Counts per bucket, not cumulative, then the count over the last bound, then the sum."""
 
-    __slots__ = ("_at", "_bucket", "_slots", "_sum")
+    __slots__ = ("_at", "_bounds", "_slots")
 
     def __init__(self, slots: Slots, at: int, bounds: Sequence[float]) -> None:
         self._slots = slots
         self._at = at
-        self._sum = at + len(bounds) + 1
-        self._bucket = partial(bisect_left, bounds)  # it holds what is less than or equal to its bound
+        self._bounds = bounds
 
     def observe(self, values: Sequence[float]) -> None:
         """Count ``values``."""
-        view, first = self._slots.view, self._at
-        for bucket, count in Counter(map(self._bucket, values)).items():
-            view[first + bucket] += count
-        view[self._sum] += sum(values)
+        view = self._slots.view
+        for bucket, count in buckets(values, self._bounds):
+            view[self._at + bucket] += count
+        view[self._at + len(self._bounds) + 1] += sum(values)
 
 
 class Family:

@@ -16,7 +16,6 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
-from functools import partial
 from math import ceil, log
 
 #: The bound on the relative error of a quantile.
@@ -31,8 +30,13 @@ LAST = ceil(log(MOST / LEAST) / log(_GAMMA))
 Counts = dict[int, int]
 
 
-#: Returns the bucket of a duration, 0 to :data:`LAST`: the logarithm is looked up, which is faster than to take it.
-bucket = partial(bisect_left, [LEAST * _GAMMA**i for i in range(LAST)])
+#: The longest duration of each bucket but the last: looking up a logarithm is faster than taking it.
+BOUNDS = tuple(LEAST * _GAMMA**i for i in range(LAST))
+
+
+def bucket(seconds: float) -> int:
+    """Return the bucket of a duration, 0 to :data:`LAST`."""
+    return bisect_left(BOUNDS, seconds)
 
 
 def middle(bucket: int) -> float:

@@ -85,12 +85,13 @@ def _count(requests: Alike) -> Part:
     if requests.cache and requests.engine:
         part["outcome", "outcome", requests.cache] = {0: total}
     if requests.engine != "cache":
-        tokens = part[_TOKENS] = {_INPUT: 0, _OUTPUT: 0, _CACHED: 0}
-        for trace in requests.traces:
-            tokens[_INPUT] += trace.input_tokens or 0
-            tokens[_OUTPUT] += trace.output_tokens or trace.tokens_seen
-            tokens[_CACHED] += trace.cached_tokens or 0
-            for _, given, said in trace.discarded:
-                tokens[_INPUT] += given
-                tokens[_OUTPUT] += said
+        traces = requests.traces
+        discarded = [answer for trace in traces if trace.discarded for answer in trace.discarded]
+        part[_TOKENS] = {
+            _INPUT: sum([trace.input_tokens or 0 for trace in traces])
+            + sum(given for _, given, _ in discarded),
+            _OUTPUT: sum([trace.output_tokens or trace.tokens_seen for trace in traces])
+            + sum(said for *_, said in discarded),
+            _CACHED: sum([trace.cached_tokens or 0 for trace in traces]),
+        }
     return part
