@@ -127,7 +127,8 @@ class Exchange:
                 if reply.stream is None:
                     if reply.event is not None:
                         trace.saw(reply.event)
-                        if reply.event.error is None:
+                        counted = trace.input_tokens is not None and trace.output_tokens is not None
+                        if not counted and reply.event.error is None:
                             fill(trace, request, Said([reply.event]))
                     answer = route.wire.whole(request, reply)
         except HastenError as exc:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable
 from typing import Protocol
 
 from hasten.types import Reply, Request
@@ -22,7 +23,7 @@ class Engine(Protocol):
     def ready(self) -> bool:
         """Whether it can take requests, as far as is known without asking it."""
 
-    async def send(self, request: Request) -> Reply:
+    def send(self, request: Request) -> Awaitable[Reply]:
         """Return the answer; for a streamed one as soon as its first event is there.
 
         Raises :class:`~hasten.errors.EngineError` for every failure before that. Cancelling it gives the

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Final
 from urllib.parse import urlsplit
@@ -100,10 +100,12 @@ class OpenAIEngine:
         middle = f"{len(body)}\r\nx-request-id: {trace.id}\r\n{trace.propagated()}\r\n"
         return self._heads[request.endpoint] + middle.encode("latin-1") + body
 
-    async def send(self, request: Request) -> Reply:
-        """See :class:`hasten.engines.base.Engine`. What is refused for the counts is asked again without them."""
-        if not self.asking.wanted(request):
-            return await self._send(request, False)
+    def send(self, request: Request) -> Awaitable[Reply]:
+        """See :class:`hasten.engines.base.Engine`."""
+        return self._ask(request) if self.asking.wanted(request) else self._send(request, False)
+
+    async def _ask(self, request: Request) -> Reply:
+        """Send a request that asks for the counts; what is refused for them is sent again without them."""
         try:
             reply = await self._send(request, True)
         except EngineStatus as exc:
