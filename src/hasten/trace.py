@@ -23,7 +23,7 @@ _random = random.Random()  # seeded by the system; ids need be unique, not secre
 
 def new_id() -> str:
     """Return a request id of 16 hexadecimal digits, unique for practical purposes."""
-    return f"{_random.getrandbits(64):016x}"
+    return _random.randbytes(8).hex()
 
 
 def timing(took: dict[str, float]) -> str:

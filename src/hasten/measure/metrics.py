@@ -25,7 +25,7 @@ from hasten.trace import Trace
 
 #: Requests that are counted together. That takes a third of what it takes one by one, as between two requests all of it
 #: would leave the processor's caches, and less than a millisecond at a stretch.
-BATCH = 64
+BATCH = 32
 
 
 class Metrics:

@@ -1,8 +1,9 @@
 """The request log: a record a request, off the hot path, without prompts unless asked.
 
-Traces are queued as they end. A thread of the log's own makes records of them a few times a second and writes them, so
-that a slow sink delays no request. Python runs one thread at a time, so the thread works in short stretches and sleeps
-in between. What does not fit in the queue, cannot be written or may not be is dropped and counted.
+What is to be told of requests is queued as they end. A thread of the log's own writes it a few times a second, so that
+a slow sink delays no request; records with texts, and those that a hook sees, it also makes. Python runs one thread at
+a time, so the thread works in short stretches and sleeps in between. What does not fit in the queue, cannot be written
+or may not be is dropped and counted.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class RequestLog:
         self._on_drop = on_drop
         self._redact = hook(settings.redact) if settings.redact is not None else None
         self._warned = self._failed = False
-        self._pending: deque[tuple[Trace, Transcript | None, int]] = deque()
+        self._pending: deque[tuple[bytes | Trace, Transcript | None, int]] = deque()
         # Each is written by one thread alone: no lock is needed.
         self._taken = self._taken_bytes = 0  # the loop's
         self._through = self._through_bytes = 0  # the thread's: it is done with as many
@@ -63,16 +64,26 @@ class RequestLog:
         self._thread.start()
 
     def add(self, trace: Trace) -> None:
-        """Queue one finished request, and take its texts: others keep the trace, and for longer."""
+        """Queue one finished request, and take its texts: others keep the trace, and for longer.
+
+        What has no texts is encoded at once: that takes half of what it would take later, when the trace has left the
+        processor's caches.
+        """
         kept, trace.transcript = trace.transcript, None
         size = TRACE_BYTES if kept is None else TRACE_BYTES + kept.size
         held = self._taken_bytes - self._through_bytes + size
         if self._taken - self._through >= self.settings.max_pending or held > self.settings.max_pending_bytes:
             self._on_drop("slow" if self._thread.is_alive() else "failed", 1)
             return
+        told: bytes | Trace = trace
+        if kept is None and self._redact is None:
+            line = self._line(trace, None)
+            if line is None:
+                return
+            told = line
         self._taken += 1
         self._taken_bytes += size
-        self._pending.append((trace, kept, size))
+        self._pending.append((told, kept, size))
 
     def close(self, timeout: float | None = None) -> None:
         """Write what is queued, for ``timeout`` seconds at the most (:data:`LAST`); blocks."""
@@ -95,10 +106,10 @@ class RequestLog:
             # A backlog is worked off in longer stretches: requests wait for each other then anyway.
             until = perf_counter() + STRETCH * (1 + len(self._pending) // 1000)
             while self._pending and written < BLOCK:
-                trace, kept, held = self._pending.popleft()
+                told, kept, held = self._pending.popleft()
                 count += 1
                 size += held
-                line = self._line(trace, kept)
+                line = told if isinstance(told, bytes) else self._line(told, kept)
                 if line is not None:
                     lines.append(line)
                     written += len(line)
