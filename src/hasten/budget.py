@@ -57,18 +57,20 @@ class Budgets:
                     left += budget
         return left
 
-    def judge(self, trace: Trace) -> dict[str, bool]:
-        """Return of a finished request, by the stages with a budget that took time, whether one took more than that.
+    def judges(self, stage: str, cache: str) -> bool:
+        """Whether the time that requests with this ``cache`` outcome spent in ``stage`` is held against its budget.
 
-        A coalesced request waits in the cache for another one's engine: that says nothing of the cache. A stage that
-        gave something up for want of budget has :data:`SLACK`.
+        A coalesced request waits in the cache for another one's engine: that says nothing of the cache.
         """
-        took = parts(trace)
-        return {
-            stage: took[stage] > budget and (_why(stage) not in trace.reasons or took[stage] > budget + SLACK)
-            for stage, budget in self.seconds.items()
-            if stage in took and (stage != "cache" or trace.cache != "coalesced")
-        }
+        return stage in self.seconds and (stage != "cache" or cache != "coalesced")
+
+    def overspent(self, trace: Trace, stage: str) -> bool:
+        """Whether a finished request took longer in ``stage`` than its budget.
+
+        A stage that gave something up for want of budget has :data:`SLACK`.
+        """
+        took, budget = parts(trace).get(stage, 0.0), self.seconds[stage]
+        return took > budget and (_why(stage) not in trace.reasons or took > budget + SLACK)
 
     def __repr__(self) -> str:
         return f"<Budgets {self.seconds}>"

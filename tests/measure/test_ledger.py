@@ -39,6 +39,20 @@ def test_a_window_slides() -> None:
         assert shown() == left
 
 
+@given(st.lists(st.tuples(st.integers(0, 100), st.integers(0, 2), st.integers(0, 1)), max_size=60))
+def test_what_is_none_does_not_matter(steps: list[tuple[int, int, int]]) -> None:
+    clock = FakeClock(1000.0)
+    ledger, other = Ledger(WINDOWS, clock), Ledger(WINDOWS, clock)
+    for wait, some, none in [*steps, (70, 0, 0), (4000, 0, 0)]:
+        clock.advance(wait)
+        for one in (ledger, other):
+            one.tick()
+        ledger.add({A: {0: some, 1: none}})
+        other.add({A: {at: count for at, count in ((0, some), (1, none)) if count}} if some or none else {})
+        for seconds in (60, 300, 3600):
+            assert ledger.counts(A, seconds) == other.counts(A, seconds)
+
+
 @given(st.lists(st.tuples(st.integers(0, 40), st.integers(0, 3)), max_size=60))
 def test_a_window_is_what_was_counted_in_it(steps: list[tuple[int, int]]) -> None:
     clock = FakeClock(1000.0)

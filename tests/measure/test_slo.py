@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from hasten import config
 from hasten.errors import SettingsError
+from hasten.measure.alike import alike
 from hasten.measure.ledger import Ledger
 from hasten.measure.metrics import Metrics
-from hasten.measure.objectives import ALL, GOOD, Rules, judge, judged, missed
+from hasten.measure.objectives import ALL, GOOD, Rules, judge, judged, missed, verdicts
 from hasten.measure.slo import BURN, Change, Slo
 from hasten.settings import Objectives
 from hasten.settings import Slo as Settings
@@ -144,6 +148,20 @@ def test_alerts_of_an_outage() -> None:
     # It ends when 3.6 bad minutes or fewer are in the last six hours, which begin with a slice of ten minutes: those
     # from minute 60 leave them at minute 60 + 10 + 360.
     assert minutes(slo, clock, 140, finished) == [(430 * 60 + 50, False, "ticket")]
+
+
+@given(
+    durations=st.lists(st.sampled_from([0.1, 0.2, 0.3, 0.4, 0.5]), min_size=1, max_size=20),
+    limits=st.dictionaries(st.sampled_from(["e2e_p95_ms", "e2e_p99_ms", "ttft_p95_ms"]), st.integers(1, 5)),
+)
+def test_whole_answers_are_judged_together_as_each_would_be(
+    durations: list[float], limits: dict[str, int]
+) -> None:
+    rules = Rules(Settings(errors=0.01, **{name: 100.0 * value for name, value in limits.items()}))
+    traces = [finished(duration) for duration in durations]
+    (requests,) = alike(traces)
+    expected = Counter(judge(trace, rules.limits("", "")) for trace in traces)
+    assert verdicts(requests, rules.limits("", "")) == expected
 
 
 def test_a_short_blip_and_few_requests_alert_nobody() -> None:

@@ -70,6 +70,23 @@ def test_what_is_counted() -> None:
     assert list(shown["parts_ms"]) == ["accept", "cache", "generate", "gateway"]
 
 
+def test_after_traffic_without_failures_comes_silence() -> None:
+    clock = FakeClock(1200.0)
+    traffic = Traffic(clock)
+    for _ in range(12):
+        take(traffic, staged())
+        clock.advance(5)
+        traffic.ledger.tick()
+    assert traffic.view(60)["requests"] == 12
+    for left in range(11, -1, -1):
+        clock.advance(5)
+        traffic.ledger.tick()
+        assert traffic.view(60)["requests"] == left
+    clock.advance(4000)
+    traffic.ledger.tick()
+    assert traffic.view(3600)["requests"] == 0
+
+
 @given(
     st.lists(
         st.tuples(st.floats(1e-6, 100), st.sampled_from(["", "engine_reset"]), st.integers(0, 2)), max_size=30

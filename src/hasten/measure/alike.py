@@ -12,9 +12,11 @@ from hasten.trace import Trace
 #: Paths that lead to an engine; on others little is measured.
 CALLS = frozenset(("chat", "completions", "embeddings", "messages"))
 
-_names = attrgetter(
-    "endpoint", "status", "error", "cache", "model", "served_model", "engine", "provider", "tenant", "route"
+_NAMES = (
+    *("endpoint", "stream", "status", "error", "cache"),
+    *("model", "served_model", "engine", "provider", "tenant", "route"),
 )
+_names = attrgetter(*_NAMES)
 
 
 class Alike:
@@ -24,16 +26,11 @@ class Alike:
     ``well``: they came out well. ``call``: they were for an engine.
     """
 
-    __slots__ = (
-        *("endpoint", "status", "error", "cache", "model", "served_model", "engine", "provider", "tenant", "route"),
-        *("call", "e2e", "stages", "tpot", "traces", "ttft", "well"),
-    )  # fmt: skip
+    __slots__ = (*_NAMES, "call", "e2e", "stages", "tpot", "traces", "ttft", "well")
 
     def __init__(self, traces: list[Trace]) -> None:
-        self.endpoint, self.status, self.error, self.cache, self.model, self.served_model, *names = _names(
-            traces[0]
-        )
-        self.engine, self.provider, self.tenant, self.route = names
+        self.endpoint, self.stream, self.status, self.error, self.cache, *names = _names(traces[0])
+        self.model, self.served_model, self.engine, self.provider, self.tenant, self.route = names
         self.traces = traces
         self.call: bool = self.endpoint in CALLS
         self.well: bool = self.error is None and self.status < 400

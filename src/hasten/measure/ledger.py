@@ -102,6 +102,8 @@ class Ledger:
 
     def add(self, part: Part) -> None:
         """Count ``part`` as of now."""
+        if any(0 in counts.values() for counts in part.values()):
+            part = _without_zeros(part)
         add(self._levels[0].open, self._bounded(part))
 
     def tick(self) -> list[Sealed]:
@@ -204,6 +206,12 @@ class Ledger:
         for part in parts:
             for _, dimension, value in part:
                 self._known.setdefault(dimension, {OTHER}).add(value)
+
+
+def _without_zeros(part: Part) -> Part:
+    """Return ``part`` without the counts that are 0: they are taken away with the last one, and with the first."""
+    found = {series: {at: count for at, count in counts.items() if count} for series, counts in part.items()}
+    return {series: counts for series, counts in found.items() if counts}
 
 
 def add(total: Part, part: Part) -> None:

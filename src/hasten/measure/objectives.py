@@ -7,11 +7,16 @@ bad: that is the budget. ``errors: 0.01`` is a budget itself.
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Mapping
+from math import inf
 from typing import NamedTuple
 
 from msgspec.structs import fields
 
 from hasten.errors import ClientGone, EngineStatus
+from hasten.measure.alike import Alike
+from hasten.measure.registry import buckets
 from hasten.settings import Objectives, Slo
 from hasten.trace import Trace
 
@@ -141,6 +146,23 @@ def judge(trace: Trace, limits: tuple[Limit, ...]) -> int:
     if verdict & _MISSES:
         return verdict | _COUNTED
     return verdict if gone else verdict | _COUNTED | _GOOD
+
+
+def verdicts(requests: Alike, limits: tuple[Limit, ...]) -> Mapping[int, int]:
+    """Return by what :func:`judge` says of them how many ``requests`` there are."""
+    if requests.stream or not requests.well:
+        return Counter([judge(trace, limits) for trace in requests.traces])
+    # Of whole answers it depends on their duration alone: those up to the next limit are as good as one of just that.
+    found: Counter[int] = Counter()
+    bounds = sorted([limit.seconds for limit in limits if limit.measure == "e2e"])
+    for bucket, count in buckets(requests.e2e, bounds):
+        took = bounds[bucket] if bucket < len(bounds) else inf
+        verdict = _NO_ERROR | _COUNTED
+        for measure, limit, met, miss in limits:
+            if measure == "e2e":
+                verdict |= miss if took > limit else met
+        found[verdict if verdict & _MISSES else verdict | _GOOD] += count
+    return found
 
 
 def failed(trace: Trace) -> bool:

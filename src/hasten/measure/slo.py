@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from hasten.budget import Budgets, budgets_of
 from hasten.measure.alike import Alike
 from hasten.measure.ledger import Ledger, Part
-from hasten.measure.objectives import ALL, GOOD, NAMES, Rules, judge, judged, missed
+from hasten.measure.objectives import ALL, GOOD, NAMES, Rules, judged, missed, verdicts
 from hasten.measure.registry import Key
 from hasten.settings import Slo as Settings
 
@@ -119,7 +119,7 @@ class Slo:
         model, tenant = rules.names(requests.model, requests.tenant)
         limits = rules.limits(model, tenant)
         counts: Counter[int] = Counter()
-        for verdict, count in Counter([judge(trace, limits) for trace in requests.traces]).items():
+        for verdict, count in verdicts(requests, limits).items():
             counts.update({at: count for at in range(verdict.bit_length()) if verdict >> at & 1})
         scopes = (("all", ""), ("model", model), ("tenant", tenant))
         return {
@@ -129,12 +129,12 @@ class Slo:
     def _stages(self, budgets: Budgets, requests: Alike) -> Part:
         """Return how many requests kept and overspent the budgets of which stages."""
         part: Part = {}
-        for trace in requests.traces:
-            for stage, over in budgets.judge(trace).items():
-                counts = part.setdefault((*_STAGE, stage), {0: 0, 1: 0})
-                counts[over] += 1
-        for (_, _, stage), counts in part.items():
-            self._on_overspent(stage, counts[1])
+        for stage, budget in budgets.seconds.items():
+            took = requests.stages.get(stage)
+            if took and budgets.judges(stage, requests.cache):
+                over = 0 if max(took) <= budget else sum(budgets.overspent(t, stage) for t in requests.traces)
+                part[*_STAGE, stage] = {0: len(took) - over, 1: over}
+                self._on_overspent(stage, over)
         return part
 
     def burn(self, scope: tuple[str, str], place: int, budget: float) -> dict[str, float]:
