@@ -157,7 +157,8 @@ def test_alerts_of_an_outage() -> None:
 def test_whole_answers_are_judged_together_as_each_would_be(
     durations: list[float], limits: dict[str, int]
 ) -> None:
-    rules = Rules(Settings(errors=0.01, **{name: 100.0 * value for name, value in limits.items()}))
+    objectives: dict[str, Any] = {name: 100.0 * value for name, value in limits.items()}
+    rules = Rules(Settings(errors=0.01, **objectives))
     traces = [finished(duration) for duration in durations]
     (requests,) = alike(traces)
     expected = Counter(judge(trace, rules.limits("", "")) for trace in traces)
