@@ -68,43 +68,28 @@ class _Row:
         )
 
 
-class _Used:
-    """The tokens that requests used: in, of them cached, out. A cost is linear in them, so sums are enough."""
+#: Tokens that a request used, or several: in, of them from the engine's cache, out; and of both those estimated.
+_Used = tuple[int, int, int, int]
 
-    __slots__ = ("_last", "estimated", "given", "kept", "requests", "said")
 
-    def __init__(self) -> None:
-        self.requests = self.given = self.kept = self.said = self.estimated = 0
-        self._last = (0, 0, 0)
-
-    def add(self, trace: Trace, hit: bool) -> bool:
-        """Add what a request used; false if that was nothing. A ``hit`` took none of the engine's cache."""
-        given, said = trace.input_tokens, trace.output_tokens
-        if given is None and said is None:
-            return False
-        given, said = given or 0, said or 0
-        kept = 0 if hit else min(trace.cached_tokens or 0, given)
-        self.requests += 1
-        self.given += given
-        self.kept += kept
-        self.said += said
-        if trace.estimated:
-            self.estimated += given + said
-        self._last = (given, kept, said)
-        return True
-
-    def last(self, price: Price) -> float:
-        """Return what the one that was added last cost."""
-        return cost_of(price, *self._last)
+def _used(trace: Trace, hit: bool) -> _Used | None:
+    """Return what a request used; ``None`` if that was nothing. A ``hit`` took none of the engine's cache."""
+    given, said, kept = trace.input_tokens, trace.output_tokens, trace.cached_tokens
+    if given is None and said is None:
+        return None
+    given, said = given or 0, said or 0
+    kept = min(kept, given) if kept and not hit else 0
+    return given, kept, said, given + said if trace.estimated else 0
 
 
 def _tell(trace: Trace, cost: float | None) -> None:
     """Note what a request cost, and tell who waits for it; once."""
     if cost is not None:
         trace.cost = cost
-        if trace.on_cost is not None:
+    if trace.on_cost is not None:
+        if cost is not None:
             trace.on_cost(cost)
-    trace.on_cost = None
+        trace.on_cost = None
 
 
 class Cost:
@@ -127,25 +112,31 @@ class Cost:
         if not requests.engine:
             return
         hit, price = requests.engine == "cache", self._prices.get(requests.served_model)
-        used = _Used()
+        found = []
         for trace in requests.traces:
             if trace.discarded:  # answers of other models
                 self.record(trace)
-            elif used.add(trace, hit):
+            elif (used := _used(trace, hit)) is not None:
+                found.append(used)
                 if hit:
                     _tell(trace, 0.0)
                 elif price is not None:
-                    _tell(trace, used.last(price))
-        if used.requests:
-            self._count(requests.model, requests.served_model, requests.tenant, used, hit=hit)
+                    _tell(trace, cost_of(price, *used[:3]))
+        if found:  # a cost is linear in the tokens, so their sums are enough
+            given, kept, said, estimated = map(sum, zip(*found, strict=True))
+            used = (given, kept, said, estimated)
+            self._count(requests.model, requests.served_model, requests.tenant, used, len(found), hit=hit)
 
     def record(self, trace: Trace) -> None:
         """Count one finished request, also one that no client waits for, and note on it what it cost."""
-        used, hit = _Used(), trace.engine == "cache"
-        if trace.engine and (used.add(trace, hit) or trace.discarded):
-            renewal = trace.cache == RENEWAL
+        hit = trace.engine == "cache"
+        used = _used(trace, hit)
+        if trace.engine and (used is not None or trace.discarded):
             names = (trace.model, trace.served_model, trace.tenant)
-            cost = self._count(*names, used, hit=hit, renewal=renewal, discarded=trace.discarded)
+            renewal = trace.cache == RENEWAL
+            cost = self._count(
+                *names, used or (0, 0, 0, 0), 1, hit=hit, renewal=renewal, discarded=trace.discarded
+            )
             _tell(trace, cost)
 
     def _count(
@@ -154,6 +145,7 @@ class Cost:
         model: str,
         tenant: str,
         used: _Used,
+        requests: int,
         *,
         hit: bool,
         renewal: bool = False,
@@ -162,16 +154,17 @@ class Cost:
         """Count requests for the name ``asked`` that ``model`` answered; return what they cost, if that is known."""
         if tenant not in self._tenants:
             tenant = self._tenant(tenant)
-        row, requests = self._row(model, tenant), used.requests or 1
+        row = self._row(model, tenant)
+        given, kept, said, estimated = used
         spent, unknown = 0.0, None
         if not hit:
-            cost = self._paid(row, model, used.given, used.kept, used.said)
+            cost = self._paid(row, model, given, kept, said)
             spent, unknown = (0.0, model) if cost is None else (cost, None)
-            for other, given, said in discarded:
-                cost = self._paid(self._row(other, tenant), other, given, 0, said)
+            for other, *more in discarded:
+                cost = self._paid(self._row(other, tenant), other, more[0], 0, more[1])
                 spent, unknown = (spent, other) if cost is None else (spent + cost, unknown)
-            if used.estimated:
-                self._of("hasten_tokens_estimated_total", model, tenant).add(used.estimated)
+            if estimated:
+                self._of("hasten_tokens_estimated_total", model, tenant).add(estimated)
         if renewal:
             self._saved(tenant, "cache", -spent)
             return spent if unknown is None else None
@@ -185,12 +178,12 @@ class Cost:
             return spent if unknown is None else None
         worth = spent
         if hit:
-            worth = cost_of(own, used.given, used.kept, used.said)
+            worth = cost_of(own, given, kept, said)
             self._saved(tenant, "cache", worth)
         if price is own and not discarded:
             row.baseline.add(worth)
             return spent
-        baseline = cost_of(price, used.given, used.kept, used.said)
+        baseline = cost_of(price, given, kept, said)
         row.baseline.add(baseline)
         self._saved(tenant, "routing", baseline - worth)
         return spent

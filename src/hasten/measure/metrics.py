@@ -39,7 +39,7 @@ class Metrics:
         self.watch = Watch(self.latency, self.slo)
         self.cost = cost.Cost(self.registry)
         self.gauges: list[Callable[[], None]] = [self._process]
-        self.after: Callable[[Trace], None] = lambda trace: None  # gets each request when it is counted
+        self.after: Callable[[list[Trace]], None] = lambda traces: None  # gets requests when they are counted
         self._taken: list[Trace] = []
         self.gauge("hasten_worker_start_time_seconds", worker).set(time())
 
@@ -66,8 +66,7 @@ class Metrics:
             self._count(requests)
             self.cost.take(requests)
             self.watch.take(requests)
-        for trace in taken:
-            self.after(trace)
+        self.after(taken)
 
     def fold(self) -> Iterator[None]:
         """Give all that was taken to the windows, a stretch at each step; to be done a few times a second."""

@@ -189,13 +189,15 @@ class Worker:
             return "shutting down"
         return self.app.not_ready()
 
-    def _counted(self, trace: Trace) -> None:
-        if self._log is not None and trace.endpoint not in _UNLOGGED:
-            self._log.add(trace)
-        else:
-            trace.transcript = None  # the log was turned off meanwhile
-        if self._otel is not None and trace.context is not None:
-            self._otel.add(trace)
+    def _counted(self, traces: list[Trace]) -> None:
+        log, otel = self._log, self._otel
+        for trace in traces:
+            if log is not None and trace.endpoint not in _UNLOGGED:
+                log.add(trace)
+            else:
+                trace.transcript = None  # the log was turned off meanwhile
+            if otel is not None and trace.context is not None:
+                otel.add(trace)
 
     def _gauges(self) -> None:
         server = self.server
