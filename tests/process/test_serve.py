@@ -190,7 +190,9 @@ async def test_metrics_are_summed_over_workers_and_outlive_them(tmp_path: Path) 
         for _ in range(20):
             async with gw.client() as http:
                 assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
-        assert await count() == 20
+        async with asyncio.timeout(10):
+            while await count() < 20:  # another worker may not have counted its last ones yet
+                await asyncio.sleep(0.02)
 
         victim = (await workers())[0]
         os.kill(victim, signal.SIGKILL)
@@ -201,6 +203,9 @@ async def test_metrics_are_summed_over_workers_and_outlive_them(tmp_path: Path) 
         for _ in range(10):
             async with gw.client() as http:
                 assert (await http.post("/v1/chat/completions", json=ASK)).status_code == 200
+        async with asyncio.timeout(10):
+            while await count() < 30:
+                await asyncio.sleep(0.02)
         assert await count() == 30
 
 

@@ -39,6 +39,7 @@ class Metrics:
         self.watch = Watch(self.latency, self.slo)
         self.cost = cost.Cost(self.registry)
         self.gauges: list[Callable[[], None]] = [self._process]
+        self.first: Callable[[], None] = lambda: None  # told when requests wait to be counted: to flush soon
         self.after: Callable[[list[Trace]], None] = lambda traces: None  # gets requests when they are counted
         self._taken: list[Trace] = []
         self.gauge("hasten_worker_start_time_seconds", worker).set(time())
@@ -56,11 +57,13 @@ class Metrics:
     def record(self, trace: Trace) -> None:
         """Take one finished request; it is counted with others, by :meth:`flush`."""
         self._taken.append(trace)
-        if len(self._taken) >= BATCH:
+        if len(self._taken) == 1:
+            self.first()
+        elif len(self._taken) >= BATCH:
             self.flush()
 
     def flush(self) -> None:
-        """Count what was taken until now; to be called a few times a second, and before anybody looks."""
+        """Count what was taken until now; to be called soon after :attr:`first`, and before anybody looks."""
         taken, self._taken = self._taken, []
         for requests in alike(taken):
             self._count(requests)
@@ -109,7 +112,7 @@ class Metrics:
 
     def series(self, *names: str) -> dict[Key, list[float]]:
         """Return what all workers have counted, of the metrics whose names begin with one of ``names``; of all, if
-        there are none. Another worker's last quarter of a second may be missing."""
+        there are none. What other workers have not counted yet is missing: some milliseconds."""
         self.flush()
         self.update_gauges()
         return self.registry.collect(names or ("",))

@@ -24,6 +24,7 @@ from hasten.trace import Trace
 log = logging.getLogger("hasten.process")
 
 BACKLOG = 2048
+SOON = 0.01  # seconds after which a request is counted at the latest
 _UNLOGGED = frozenset(
     ("health", "ready", "metrics", "dashboard", "view")
 )  # asked every few seconds by machines
@@ -61,7 +62,8 @@ class Worker:
         self._gauge_timer: asyncio.TimerHandle | None = None
         self._sharing: asyncio.Task[None] | None = None
         self.app = App(settings, self.metrics, self._not_ready)
-        self.metrics.after = self._counted
+        self._flush_timer: asyncio.TimerHandle | None = None
+        self.metrics.first, self.metrics.after = self._flush_soon, self._counted
         self.server = Server(settings, self.app.handler, self.app.router, self.metrics.record)
         self._log = self._make_log(settings)
         self._webhook: Webhook | None = None
@@ -127,6 +129,8 @@ class Worker:
         await asyncio.gather(self.app.close_cache(), *self._tasks)
         if self._sharing is not None:
             await asyncio.wait([self._sharing])
+        if self._flush_timer is not None:
+            self._flush_timer.cancel()
         self.metrics.flush()
         if self._otel is not None:
             await self._otel.close()
@@ -188,6 +192,14 @@ class Worker:
         if self._stopping:
             return "shutting down"
         return self.app.not_ready()
+
+    def _flush_soon(self) -> None:
+        if self._flush_timer is None:
+            self._flush_timer = self.server.loop.call_later(SOON, self._flush)
+
+    def _flush(self) -> None:
+        self._flush_timer = None
+        self.metrics.flush()
 
     def _counted(self, traces: list[Trace]) -> None:
         log, otel = self._log, self._otel
