@@ -17,11 +17,14 @@ from typing import Any
 import msgspec
 
 from hasten.anatomy import parts
+from hasten.measure.alike import alike
 from hasten.measure.latency import Latency
+from hasten.measure.metrics import BATCH
 from hasten.measure.overview import EngineSeen, Overview
 from hasten.measure.registry import Reader, Slots, merge
 from hasten.measure.slo import Slo
 from hasten.measure.watch import Watch
+from hasten.measure.windows import Recorder
 from hasten.settings import Slo as Objectives
 from hasten.testing import FakeClock
 from hasten.trace import Trace, new_id
@@ -54,6 +57,12 @@ def traces(count: int) -> list[Trace]:
     return made
 
 
+def taken(recorder: Recorder | Watch, some: list[Trace]) -> None:
+    for start in range(0, len(some), BATCH):
+        for requests in alike(some[start : start + BATCH]):
+            recorder.take(requests)
+
+
 def middle(values: list[float]) -> float:
     return sorted(values)[len(values) // 2]
 
@@ -65,10 +74,7 @@ def cost(some: list[Trace], rounds: int = 15) -> None:
             recorder = getattr(Watch(Latency(CLOCK), Slo(HOUR, CLOCK), CLOCK), name)
             before = time.thread_time()
             for start in range(0, len(some), 250):  # a quarter of a second each
-                for trace in some[start : start + 250]:
-                    recorder.record(trace)
-                for _ in recorder.fold():
-                    pass
+                taken(recorder, some[start : start + 250])
                 CLOCK.advance(0.25)
                 recorder.ledger.tick()
             took.append((time.thread_time() - before) / len(some))
@@ -95,7 +101,7 @@ def page(watch: Watch) -> None:
 
     readers = [Reader() for _ in range(4)]
 
-    def series(names: tuple[str, ...]) -> Any:
+    def series(*names: str) -> Any:
         return merge([reader.read(file, names) for reader in readers])
 
     engines = [EngineSeen(f"e{i}", "vllm", "ok", None) for i in range(4)]
@@ -113,7 +119,7 @@ def page(watch: Watch) -> None:
     print(
         f"of that history: {spent(watch.history.view, before=moved)}; windows: {spent(watch.windows, before=moved)}"
     )
-    print(f"counts of four workers, 640 series each: {spent(lambda: series(('hasten_cache_',)))}")
+    print(f"counts of four workers, 640 series each: {spent(lambda: series('hasten_cache_'))}")
     print(f"objectives: {spent(lambda: watch.slo.view(None))}")
     print(f"a point: {spent(watch.history._point)}")
     for near in ("slowest", "p95"):
@@ -125,11 +131,9 @@ def hour(some: list[Trace]) -> Watch:
     watch = Watch(Latency(CLOCK), Slo(HOUR, CLOCK), CLOCK)
     most = 0.0
     for _ in range(3700):
-        for recorder in (watch.latency, watch.slo, watch.traffic, watch.exemplars):
-            for trace in random.sample(some, 30):
-                recorder.record(trace)
-            for _ in recorder.fold():
-                pass
+        taken(watch, random.sample(some, 30))
+        for _ in watch.latency.fold():
+            pass
         CLOCK.advance(1)
         for keeper in (watch.latency, watch.slo, watch.traffic):
             keeper.ledger.tick()
@@ -148,10 +152,7 @@ def memory(some: list[Trace]) -> None:
         tracemalloc.start()
         for _ in range(370):
             for _ in range(10):
-                for trace in random.sample(some, 100):
-                    recorder.record(trace)
-                for _ in recorder.fold():
-                    pass
+                taken(recorder, random.sample(some, 100))
                 CLOCK.advance(1)
                 recorder.ledger.tick()
         print(f"memory after an hour, {name}: {tracemalloc.get_traced_memory()[0] / 2**20:.2f} MiB")

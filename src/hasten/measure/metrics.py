@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import resource
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 from time import time
 
 from hasten.dials import wilson
+from hasten.errors import FAULTS
 from hasten.measure import cost
 from hasten.measure.alike import Alike, alike
 from hasten.measure.effect import route_effect
@@ -22,6 +24,8 @@ from hasten.measure.slo import Slo
 from hasten.measure.watch import Watch
 from hasten.settings import Slo as Settings
 from hasten.trace import Trace
+
+log = logging.getLogger("hasten.measure")
 
 #: Requests that are counted together. That takes a third of what it takes one by one, as between two requests all of it
 #: would leave the processor's caches, and less than a millisecond at a stretch.
@@ -42,6 +46,7 @@ class Metrics:
         self.first: Callable[[], None] = lambda: None  # told when requests wait to be counted: to flush soon
         self.after: Callable[[list[Trace]], None] = lambda traces: None  # gets requests when they are counted
         self._taken: list[Trace] = []
+        self._failed = False  # and told of
         self.gauge("hasten_worker_start_time_seconds", worker).set(time())
 
     @property
@@ -66,9 +71,14 @@ class Metrics:
         """Count what was taken until now; to be called soon after :attr:`first`, and before anybody looks."""
         taken, self._taken = self._taken, []
         for requests in alike(taken):
-            self._count(requests)
-            self.cost.take(requests)
-            self.watch.take(requests)
+            try:
+                self._count(requests)
+                self.cost.take(requests)
+                self.watch.take(requests)
+            except FAULTS as exc:  # the others, and whoever waits for an answer, have nothing to do with it
+                if not self._failed:
+                    log.warning("%r are not counted in full: %r", requests, exc)
+                self._failed = True
         self.after(taken)
 
     def fold(self) -> Iterator[None]:
