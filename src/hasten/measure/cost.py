@@ -68,8 +68,8 @@ class _Row:
         )
 
 
-#: Tokens that a request used, or several: in, of them from the engine's cache, out; and of both those estimated.
-_Used = tuple[int, int, int, int]
+#: How many requests, and the tokens that they used: in, of them from the engine's cache, out; of both those estimated.
+_Used = tuple[int, int, int, int, int]
 
 
 def _used(trace: Trace, hit: bool) -> _Used | None:
@@ -79,7 +79,7 @@ def _used(trace: Trace, hit: bool) -> _Used | None:
         return None
     given, said = given or 0, said or 0
     kept = min(kept, given) if kept and not hit else 0
-    return given, kept, said, given + said if trace.estimated else 0
+    return 1, given, kept, said, given + said if trace.estimated else 0
 
 
 def _tell(trace: Trace, cost: float | None) -> None:
@@ -121,11 +121,11 @@ class Cost:
                 if hit:
                     _tell(trace, 0.0)
                 elif price is not None:
-                    _tell(trace, cost_of(price, *used[:3]))
+                    _tell(trace, cost_of(price, *used[1:4]))
         if found:  # a cost is linear in the tokens, so their sums are enough
-            given, kept, said, estimated = map(sum, zip(*found, strict=True))
-            used = (given, kept, said, estimated)
-            self._count(requests.model, requests.served_model, requests.tenant, used, len(found), hit=hit)
+            count, given, kept, said, estimated = map(sum, zip(*found, strict=True))
+            used = (count, given, kept, said, estimated)
+            self._count(requests.model, requests.served_model, requests.tenant, used, hit=hit)
 
     def record(self, trace: Trace) -> None:
         """Count one finished request, also one that no client waits for, and note on it what it cost."""
@@ -135,7 +135,7 @@ class Cost:
             names = (trace.model, trace.served_model, trace.tenant)
             renewal = trace.cache == RENEWAL
             cost = self._count(
-                *names, used or (0, 0, 0, 0), 1, hit=hit, renewal=renewal, discarded=trace.discarded
+                *names, used or (1, 0, 0, 0, 0), hit=hit, renewal=renewal, discarded=trace.discarded
             )
             _tell(trace, cost)
 
@@ -145,7 +145,6 @@ class Cost:
         model: str,
         tenant: str,
         used: _Used,
-        requests: int,
         *,
         hit: bool,
         renewal: bool = False,
@@ -155,7 +154,7 @@ class Cost:
         if tenant not in self._tenants:
             tenant = self._tenant(tenant)
         row = self._row(model, tenant)
-        given, kept, said, estimated = used
+        requests, given, kept, said, estimated = used
         spent, unknown = 0.0, None
         if not hit:
             cost = self._paid(row, model, given, kept, said)

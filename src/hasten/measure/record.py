@@ -115,7 +115,7 @@ def record_of(trace: Trace, transcript: Transcript | None = None) -> Record:
     made.reasons = trace.reasons
     if trace.discarded:
         made.discarded = [Discarded(*answer) for answer in trace.discarded]
-    made.stages_ms = {stage: int(seconds * 1e6 + 0.5) / 1e3 for stage, seconds in parts(trace).items()}
+    made.stages_ms = {stage: _ms(seconds) for stage, seconds in parts(trace).items()}
     asked = trace.asked
     if asked is not None:
         made.request_bytes, made.messages, made.tools = asked.bytes, asked.messages, asked.tools

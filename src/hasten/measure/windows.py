@@ -85,9 +85,7 @@ class Keeper:
             self._tell("are not shared by the workers", exc)
 
     def _tell(self, what: str, exc: BaseException) -> None:
-        if what not in self._failed:
-            self._failed.add(what)
-            log.warning("windows (%s) %s: %r", self._name, what, exc)
+        _tell(self._failed, f"windows ({self._name}) {what}: %r", exc)
 
     def _take(self) -> list[Sealed]:
         assert self._shelf is not None
