@@ -57,7 +57,6 @@ class Exchange:
         "_head",
         "_held",
         "_keep",
-        "_plain",
         "_request",
         "_said",
         "_server",
@@ -81,7 +80,6 @@ class Exchange:
         self._task: asyncio.Task[None] | None = None
         self._stream: Stream | None = None
         self._encoder: Encoder  # of a stream
-        self._plain: bool
         self._request: Request | None = None
         self._said: Said | None = None  # of a stream, for its tokens
         sent_id = head.headers.get(b"x-request-id")
@@ -198,9 +196,7 @@ class Exchange:
         assert self._request is not None
         self._stream = stream
         self._said = Said()
-        wire: object = self._head.route.wire
         self._encoder = self._head.route.wire.encoder(self._request)
-        self._plain = self._encoder is wire  # events pass as they are: a call less for each
         if self._chunked:
             framing = "transfer-encoding: chunked\r\n"
             if self._trailers:
@@ -217,7 +213,7 @@ class Exchange:
     def on_chunk(self, chunk: Chunk) -> None:
         """See :class:`hasten.types.Tap`: write one event to the client and note it on the trace."""
         self._done = chunk.done
-        data = chunk.raw if self._plain else self._encoder.chunk(chunk)
+        data = self._encoder.chunk(chunk)
         if data:
             # %x and not an f-string: one call makes the bytes that go out.
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data)

@@ -34,7 +34,7 @@ class Wire(Protocol):
         """Return a whole reply's body."""
 
     def encoder(self, request: Request) -> Encoder:
-        """Return an encoder for one stream; itself where events pass as they are."""
+        """Return an encoder for one stream."""
 
     def error(self, error: HastenError) -> bytes:
         """Return an error's body."""
